@@ -1,0 +1,1 @@
+"""What is wanted, what is there and what is ours, as data. Imports nothing else of the project."""

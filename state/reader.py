@@ -1,0 +1,184 @@
+"""queues.yaml, read: bytes to `Desired`, or `Rejected` with every fault at its line and column. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from state.desired import Desired
+from state.faults import Fault, Rejected, details, dotted
+
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+MAX_BYTES = 32 * 1024 * 1024
+MAX_NODES = 2_000_000  # after aliases are written out: more is a bomb, not a file
+BOM = "\ufeff"
+
+
+def revision_of(data: bytes) -> str:
+    """The revision of a file: the SHA-256 of its bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse(data: bytes, name: str = "queues.yaml") -> Desired:
+    """The desired state that `data` describes. Raises `Rejected` and nothing else, whatever the bytes."""
+    return _Reader(name).read(data)
+
+
+def locate(data: bytes, path: tuple[str, ...], message: str, name: str = "queues.yaml") -> Fault:
+    """The fault `message` about what stands at `path` of a text that can be parsed."""
+    root = Loader(data.decode().removeprefix(BOM)).get_single_node()
+    mark = find(root, path).start_mark
+    return Fault(mark.line + 1, mark.column + 1, dotted(path), message, name)
+
+
+class _Reader:
+    """One reading of one text; keeps the node tree so that every fault gets its line and column."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def read(self, data: bytes) -> Desired:
+        try:
+            return self._read(self._decode(data))
+        except RecursionError:
+            raise self._reject(0, 0, "", "it is nested too deeply (a queues.yaml has five levels)") from None
+
+    def _read(self, text: str) -> Desired:
+        root, raw = self._load(text)
+        if root is None or raw is None:
+            raise self._reject(0, 0, "", "the file is empty (write version: 1 and queues: {} if there are none)")
+        try:
+            return Desired.model_validate(raw)
+        except ValidationError as error:
+            raise Rejected(self._locate(root, path, text) for path, text in details(error)) from None
+
+    def _reject(self, line: int, column: int, path: str, message: str) -> Rejected:
+        return Rejected([Fault(line + 1, column + 1, path, message, self.name)])
+
+    def _decode(self, data: bytes) -> str:
+        if len(data) > MAX_BYTES:
+            raise self._reject(0, 0, "", f"the file has {len(data):,} bytes (at most {MAX_BYTES:,})")
+        try:
+            return data.decode().removeprefix(BOM)
+        except UnicodeDecodeError as error:
+            before = data[: error.start].decode(errors="replace")
+            line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
+            raise self._reject(line, column, "", "this byte is not UTF-8 (save the file as UTF-8)") from None
+
+    def _load(self, text: str) -> tuple[Node | None, Any]:
+        try:
+            loader = Loader(text)
+            root = loader.get_single_node()
+            if root is None:
+                return None, None
+            self._check_nodes(root)
+            return root, loader.construct_document(root)
+        except (Rejected, RecursionError):
+            raise
+        except yaml.MarkedYAMLError as error:
+            raise self._syntax(error, text) from None
+        except yaml.reader.ReaderError as error:
+            before = text[: error.position]
+            line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
+            raise self._reject(line, column, "", "YAML does not allow this character (take it out)") from None
+        except Exception as error:  # PyYAML's constructors raise whatever int(), float() and datetime() raise
+            raise self._reject(0, 0, "", f"a value cannot be read: {error} (quote it if it is text)") from None
+
+    def _syntax(self, error: yaml.MarkedYAMLError, text: str) -> Rejected:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line, mark.column) if mark else (0, 0)
+        what = " ".join(filter(None, (error.context, error.problem)))
+        tab = "\t" in "".join(text.splitlines()[line : line + 1])[: column + 1]
+        hint = "indent with spaces, not tabs" if tab else "check the indentation, quotes and brackets here"
+        return self._reject(line, column, "", f"not YAML: {what} ({hint})")
+
+    def _check_nodes(self, root: Node) -> None:
+        faults: list[Fault] = []
+        if _Sizes().of(root) > MAX_NODES:
+            raise self._reject(0, 0, "", "its aliases write out to too much (write the values out instead)")
+        for mapping, path in mappings(root):
+            faults += self._key_faults(mapping, path)
+        if faults:
+            raise Rejected(faults)
+
+    def _key_faults(self, mapping: MappingNode, path: tuple[str, ...]) -> Iterator[Fault]:
+        seen: dict[str, int] = {}
+        for key, _ in mapping.value:
+            line, column = key.start_mark.line + 1, key.start_mark.column + 1
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if not isinstance(key, ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                text = key.value if isinstance(key, ScalarNode) else "this"
+                yield Fault(line, column, dotted(path), f"the key {text} is not text to YAML (quote it)", self.name)
+            elif key.value in seen:
+                first = f"it stands in line {seen[key.value]} already"
+                where = dotted((*path, key.value))
+                yield Fault(line, column, where, f"duplicate key ({first}; keep one)", self.name)
+            else:
+                seen[key.value] = line
+
+    def _locate(self, root: Node, path: tuple[str, ...], message: str) -> Fault:
+        mark = find(root, path).start_mark
+        return Fault(mark.line + 1, mark.column + 1, dotted(path), message, self.name)
+
+
+class _Sizes:
+    """How many nodes a node has once its aliases are written out; refuses one that contains itself."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, int] = {}
+
+    def of(self, node: Node) -> int:
+        if (size := self.known.get(id(node))) is not None:
+            return size
+        self.known[id(node)] = MAX_NODES + 1  # what a node that contains itself will find
+        children = node.value if isinstance(node, SequenceNode) else ()
+        if isinstance(node, MappingNode):
+            children = [part for pair in node.value for part in pair]
+        size = self.known[id(node)] = 1 + sum(map(self.of, children))
+        return size
+
+
+def mappings(root: Node) -> Iterator[tuple[MappingNode, tuple[str, ...]]]:
+    """Every mapping of the tree once, with its path."""
+    waiting: list[tuple[Node, tuple[str, ...]]] = [(root, ())]
+    seen: set[int] = set()
+    while waiting:
+        node, path = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, MappingNode):
+            yield node, path
+            waiting += [(value, (*path, str(key.value))) for key, value in node.value]
+        elif isinstance(node, SequenceNode):
+            waiting += [(item, (*path, str(i))) for i, item in enumerate(node.value)]
+
+
+def find(root: Node, path: tuple[str, ...]) -> Node:
+    """What a fault at `path` points at: a scalar itself, the key of anything larger, else the nearest above."""
+    node = best = key = root
+    for part in path:
+        if part == "[key]":
+            return key
+        step = child(node, part)
+        if step is None:
+            break
+        key, node = step
+        best = node if isinstance(node, ScalarNode) and node.value else key
+    return best
+
+
+def child(node: Node, part: str) -> tuple[Node, Node] | None:
+    """The key and the value called `part`; an item of a sequence is its own key. The last of equals is in force."""
+    if isinstance(node, MappingNode):
+        return next(((k, v) for k, v in reversed(node.value) if k.value == part), None)
+    if isinstance(node, SequenceNode) and part.isdigit() and int(part) < len(node.value):
+        return node.value[int(part)], node.value[int(part)]
+    return None

@@ -1,0 +1,82 @@
+"""SIGTERM in every state; kill -9; and signals that are not ours to take."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+
+import pytest
+from worker_bench import VERBS, Bench
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_finishes_the_message_in_hand_and_gives_the_rest_back(bench: Bench, number: int) -> None:
+    bench.queue()
+    bodies = [f"time.sleep(0.4); {n}" for n in range(20)]
+    bench.publish(*bodies)
+    worker = bench.start("work", VERBS)
+    worker.says("begins ", 2)
+    worker.popen.send_signal(number)
+    worker.told(STOPPING="1")
+    assert bench.consumers() == 0  # at once, not after the message
+    assert worker.stop(number) == 0  # a second one changes nothing
+    done = re.findall(r"ends (.*)", worker.log)
+    assert worker.log.count("begins ") == len(done) <= 3
+    assert [*done, *bench.take()] == bodies
+    assert f"worker work stops: {len(done)} processed, 0 failed" in worker.log
+
+
+def test_kill_9_gives_every_unsettled_message_back(bench: Bench) -> None:
+    bench.queue()
+    bench.publish("result = True", *["time.sleep(60)"] * 4)
+    worker = bench.start("work", VERBS)
+    worker.says("begins time.sleep")
+    assert worker.stop(signal.SIGKILL) == -signal.SIGKILL
+    second = bench.start("work", VERBS.replace("exec(body", "assert method.redelivered; exec(b'0'"))
+    second.says(r"ends time.sleep\(60\)", 4)
+    assert second.stop() == 0
+    assert bench.take() == []
+
+
+def test_a_stop_while_the_module_is_imported(bench: Bench) -> None:
+    bench.queue()
+    worker = bench.start("work", "import time; print('importing'); time.sleep(60)")
+    worker.says("importing")
+    assert worker.stop(seconds=2) == 0
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ({"AMQP_URL": "amqp://127.0.0.1:1/"}, "cannot connect to the broker at 127.0.0.1:1: Connection refused"),
+        ({"AMQP_URL": "amqp://10.255.255.1/"}, "starts"),
+        ({"QUEUE_NAME": "missing"}, "queue missing does not exist"),
+    ],
+)
+def test_a_stop_before_it_ever_consumed(bench: Bench, env: dict[str, str], words: str) -> None:
+    worker = bench.start("work", VERBS, **env)
+    worker.says(words)
+    began = time.monotonic()
+    assert worker.stop(seconds=3) == 0
+    assert time.monotonic() - began < 2
+
+
+def test_a_child_that_the_handler_forks_and_ends_is_not_the_worker(bench: Bench) -> None:
+    fork = "import multiprocessing as m; p = m.get_context('fork').Process(target=time.sleep, args=[60]); p.start(); "
+    bench.queue()
+    bench.publish(fork + "p.terminate(); p.join(); print('child', p.exitcode)", "print('alive')")
+    worker = bench.start("work", VERBS)
+    worker.says("child -15")
+    worker.says("(?m)^alive")
+    assert "told to stop" not in worker.log
+    assert worker.stop() == 0
+
+
+def test_a_crash_of_the_interpreter_leaves_its_traces(bench: Bench) -> None:
+    bench.queue()
+    bench.publish("os.kill(os.getpid(), signal.SIGSEGV)")
+    worker = bench.start("work", VERBS)
+    assert worker.ended() == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in worker.log
+    assert bench.count() == 1

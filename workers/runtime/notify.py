@@ -1,0 +1,117 @@
+"""What the supervisor hears from a worker, in systemd's sd_notify protocol over NOTIFY_SOCKET.
+
+Each datagram tells the whole state, so one that is lost, or a supervisor that starts later, costs a delay and no more.
+All of it runs on the I/O thread; an idle worker sends nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+EVERY = 1.0  # seconds between two datagrams that only carry counters
+AGAIN = 5.0  # seconds until a state that could not be sent is tried again
+
+
+class Clock(Protocol):
+    """The part of pika's I/O loop that is used here."""
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> object: ...
+
+
+class Counters(Protocol):
+    """Where the numbers come from."""
+
+    processed: int
+    failed: int
+    outstanding: int
+
+
+class Notifier:
+    """Sends datagrams, and never blocks, waits or fails."""
+
+    def __init__(self, address: str | None) -> None:
+        """`address`: a path, `@name` for an abstract socket, or None to send nothing."""
+        self._address = "\0" + address[1:] if address and address.startswith("@") else address
+
+    def send(self, text: str) -> bool:
+        """Whether it went out, or nobody wants it."""
+        if self._address is None:
+            return True
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+                sender.sendto(text.encode("utf-8", "backslashreplace"), self._address)
+        except OSError:
+            return False
+        return True
+
+
+class Reporter:
+    """Tells states at once, and counters at most once a second."""
+
+    def __init__(self, notifier: Notifier, clock: Clock, consumer_tag: str, counters: Counters) -> None:
+        self._notifier = notifier
+        self._clock = clock
+        self._tag = consumer_tag
+        self._counters = counters
+        self._state = ""
+        self._status = "starting"
+        self._was_ready = False
+        self._last = float("-inf")
+        self._sent = ""
+        self._timer: object = None
+
+    def ready(self, status: str) -> None:
+        """The consumer is registered at the broker."""
+        self._was_ready = True
+        self._tell("READY=1", status)
+
+    def lost(self, why: str) -> None:
+        """There is no consumer now. Before the first one, that is not news: the status alone says why."""
+        self._tell("RELOADING=1" if self._was_ready else "", why)
+
+    def stopping(self) -> None:
+        """SIGTERM has come."""
+        self._tell("STOPPING=1", "finishing the message in hand")
+
+    def changed(self) -> None:
+        """A counter has changed: told at once after a quiet second, else at the end of that second."""
+        if self._timer is None:
+            wait = self._last + EVERY - time.monotonic()
+            if wait <= 0:
+                self._send()
+            else:
+                self._timer = self._clock.call_later(wait, self._later)
+
+    def _tell(self, state: str, status: str) -> None:
+        if self._state != "STOPPING=1" or state == "STOPPING=1":
+            self._state, self._status = state, status
+        self._send()
+
+    def _later(self) -> None:
+        self._timer = None
+        if self._text() != self._sent:
+            self._send()
+
+    def _send(self) -> None:
+        text = self._text()
+        self._last = time.monotonic()
+        if self._notifier.send(text):
+            self._sent = text
+        elif self._timer is None:
+            self._timer = self._clock.call_later(AGAIN, self._later)
+
+    def _text(self) -> str:
+        counters = self._counters
+        lines = [
+            self._state,
+            f"STATUS={' '.join(self._status.split())}",
+            f"X_CONSUMER_TAG={self._tag}",
+            f"X_PROCESSED={counters.processed}",
+            f"X_FAILED={counters.failed}",
+            f"X_BUSY={int(counters.outstanding > 0)}",
+            "WATCHDOG=1",
+        ]
+        return "\n".join(filter(None, lines))

@@ -1,0 +1,74 @@
+"""What a worker process is told in its environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pika import URLParameters
+
+HEARTBEAT = 20  # seconds, unless AMQP_URL says ?heartbeat=…: a dead broker is noticed within 25
+CONNECT_TIMEOUT = 3.0  # seconds for TCP: consuming again must not wait for an address that does not answer
+HANDSHAKE_TIMEOUT = 10.0  # seconds for all of it: two hundred workers that start together are slow, not stuck
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One worker process. `url` holds the password: never log it."""
+
+    url: str
+    queue: str
+    worker: str
+    slot: str
+    prefetch: int
+    notify_socket: str | None
+    log_level: str
+
+    @property
+    def consumer_tag(self) -> str:
+        return f"{self.worker}-{self.slot}-{os.getpid()}"
+
+    def parameters(self, role: str = "worker") -> URLParameters:
+        """How to connect; `role` is what the connection is called in the broker's own pages."""
+        parameters = URLParameters(self.url)
+        if parameters.heartbeat is None:
+            parameters.heartbeat = HEARTBEAT
+        if "socket_timeout=" not in self.url:
+            parameters.socket_timeout = CONNECT_TIMEOUT
+        if "stack_timeout=" not in self.url:
+            parameters.stack_timeout = HANDSHAKE_TIMEOUT
+        parameters.connection_attempts = 1
+        name = f"reconciler {role} {self.queue}/{self.worker}[{self.slot}]"
+        parameters.client_properties = {"connection_name": name, "pid": os.getpid()}
+        return parameters
+
+
+def read_settings(worker: str, env: Mapping[str, str]) -> Settings:
+    """The settings in `env`. Raises ValueError with one line that names the variable."""
+    settings = Settings(
+        url=_needed(env, "AMQP_URL"),
+        queue=_needed(env, "QUEUE_NAME"),
+        worker=env.get("WORKER_NAME") or worker,
+        slot=env.get("SLOT") or "0",
+        prefetch=_prefetch(env.get("PREFETCH") or "10"),
+        notify_socket=env.get("NOTIFY_SOCKET") or None,
+        log_level=env.get("LOG_LEVEL") or "INFO",
+    )
+    try:
+        settings.parameters()
+    except Exception:  # what pika says of it may hold the password
+        raise ValueError("AMQP_URL cannot be read (amqp://user:password@host:port/vhost)") from None
+    return settings
+
+
+def _needed(env: Mapping[str, str], name: str) -> str:
+    if not env.get(name):
+        raise ValueError(f"{name} is not set (the supervisor sets it; by hand, put it before the command)")
+    return env[name]
+
+
+def _prefetch(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise ValueError(f"PREFETCH is {text!r} (a number from 0, unlimited, to 65535)")
+    return int(text)

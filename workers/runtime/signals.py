@@ -1,0 +1,57 @@
+"""SIGTERM and SIGINT as something the I/O loop can wait for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from types import FrameType
+
+STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignals:
+    """Catches them from now on, on whatever the main thread is doing; `fileno` gets readable."""
+
+    def __init__(self) -> None:
+        self._read, self._write = socket.socketpair()
+        self._read.setblocking(False)
+        self._write.setblocking(False)
+        # Python's own handler runs only between bytecodes of the main thread; the wake-up descriptor is written at
+        # once. Both, because a handler's asyncio loop may take the descriptor for itself.
+        signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        for number in STOP:
+            signal.signal(number, self._caught)
+        self._mask: set[int] = set()
+        os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._forget)
+
+    def fileno(self) -> int:
+        return self._read.fileno()
+
+    def came(self) -> bool:
+        """Whether one of them is among the signals since the last call."""
+        try:
+            return any(byte in STOP for byte in self._read.recv(4096))
+        except BlockingIOError:
+            return False
+
+    def _caught(self, number: int, _: FrameType | None) -> None:
+        try:
+            self._write.send(bytes([number]))
+        except OSError:
+            pass
+
+    # A handler may fork (multiprocessing), and end its child: that SIGTERM must end the child, not drain this worker.
+    # The child has our handlers and the descriptor until `_forget`, so none of the signals may reach it before.
+
+    def _hold(self) -> None:
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+
+    def _release(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def _forget(self) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._release()

@@ -1,0 +1,76 @@
+"""The I/O thread: everything between the broker and the inbox, from the first connection to the last close."""
+
+from __future__ import annotations
+
+import threading
+
+from loguru import logger
+from pika.adapters.select_connection import IOLoop
+
+from .channel import Channel
+from .consumer import Consumer, Inbox
+from .notify import Notifier, Reporter
+from .publisher import Publisher
+from .settings import Settings
+from .settle import Settler
+from .signals import StopSignals
+
+CLOSING = 5.0  # seconds for the broker to answer to a polite close
+
+
+class Wire:
+    """One worker's connections. `inbox` gets the messages, then None when it is time to stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._loop = IOLoop()
+        self.inbox: Inbox = Inbox()
+        self.settler = Settler(self._loop)
+        self.stopping = False
+        self.crashed = False
+        notifier = Notifier(settings.notify_socket)
+        self._reporter = Reporter(notifier, self._loop, settings.consumer_tag, self.settler)
+        self.settler.changed = self._reporter.changed
+        self._publisher = Publisher(self._loop, settings)
+        self._consumer = Consumer(self._loop, settings, self.settler, self.inbox, self._reporter)
+        self.channel = Channel(self.settler, self._publisher)
+        self._thread = threading.Thread(target=self._run, name="amqp", daemon=True)
+
+    def start(self, signals: StopSignals) -> None:
+        """Connect and consume, until one of `signals` comes."""
+        self._signals = signals
+        self._loop.add_handler(signals.fileno(), self._signalled, IOLoop.READ)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Settle what is settled, give the rest back to the broker, and close; waits up to `CLOSING` seconds."""
+        self._loop.add_callback_threadsafe(self._finish)
+        self._thread.join(CLOSING)
+
+    def _run(self) -> None:
+        try:
+            self._consumer.start()
+            self._loop.start()
+        except BaseException:
+            logger.exception("the I/O thread ended: the worker stops, and the broker delivers again")
+            self.crashed = self.stopping = True
+            self.inbox.put(None)
+
+    def _signalled(self, *_: object) -> None:
+        if self._signals.came() and not self.stopping:
+            logger.info("told to stop: finishing the message in hand")
+            self._stop()
+
+    def _stop(self) -> None:
+        if self.stopping:
+            return
+        self.stopping = True
+        self._reporter.stopping()
+        self._consumer.cancel()
+        self._publisher.last_call()
+        self.inbox.put(None)
+
+    def _finish(self) -> None:
+        self._stop()
+        self.settler.flush()
+        self.settler.release()
+        self._consumer.close(lambda: self._publisher.close(self._loop.stop))

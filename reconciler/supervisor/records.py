@@ -1,0 +1,163 @@
+"""Who runs, on disk: one small file for each process, so that the next daemon knows whom it finds.
+
+`spawn` makes a record, the slot keeps it up to date, and once the process has ended it stays for a while, so that
+its log can still be read by pid. A record holds its worker's environment: the folder is for the owner alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from state.processes import ObservedWorker, Pool, WorkerSpec, WorkerState
+
+KEPT_PER_POOL = 50
+KEPT_IN_ALL = 500
+
+
+@dataclass
+class Record:
+    """One process, living or ended. Times are seconds since the epoch, but for `start_time` (see proc.Stat)."""
+
+    pid: int
+    start_time: int
+    boot_id: str
+    spec: WorkerSpec
+    slot: int
+    log_path: str
+    started_at: float
+    restarts: int = 0
+    failures: int = 0
+    ready_since: float | None = None  # None whenever it is not ready
+    ever_ready: bool = False
+    stopping: bool = False
+    consumer_tag: str | None = None
+    processed: int = 0
+    failed: int = 0
+    ended_at: float | None = None
+    exit_code: int | None = None  # minus the signal's number if one ended it; None if nobody knows
+    reason: str | None = None
+    version: int = 0  # counts the times it was written
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.pid}-{self.start_time}.{self.version}.json"
+
+    def observed(self) -> ObservedWorker:
+        """The ended worker as the rest of the project sees it."""
+        return ObservedWorker(
+            pool=self.spec.pool,
+            slot=self.slot,
+            pid=self.pid,
+            state=WorkerState.EXITED,
+            digest=self.spec.digest,
+            started_at=self.started_at,
+            restarts=self.restarts,
+            reason=self.reason,
+            consumer_tag=self.consumer_tag,
+            processed=self.processed,
+            failed=self.failed,
+            log_path=self.log_path,
+            ended_at=self.ended_at,
+        )
+
+
+class Records:
+    """The folder of records, and the ended ones in memory, oldest first."""
+
+    def __init__(self, folder: Path, logs: Path) -> None:
+        self._folder = folder
+        self._logs = logs
+        self._ended: list[Record] = []
+
+    def load(self) -> list[Record]:
+        """Reads the folder; returns those that had not ended when they were written."""
+        records = self._newest(record for path in self._folder.glob("*.json") if (record := _read(path)))
+        ended = [record for record in records if record.ended_at is not None]
+        self._ended = sorted(ended, key=lambda record: record.ended_at or 0.0)
+        return [record for record in records if record.ended_at is None]
+
+    def save(self, record: Record) -> None:
+        """Writes it atomically. A full disk is no reason to stop: the process is then found by its environment.
+
+        Each time under a new name, and then the old one goes: ext4 flushes a file that replaces another, and that
+        takes a millisecond.
+        """
+        old = self._folder / record.file_name
+        record.version += 1
+        new = self._folder / record.file_name
+        temporary = new.with_suffix(".tmp")
+        try:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(json.dumps(_as_json(record)))
+            temporary.rename(new)
+            old.unlink(missing_ok=True)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+
+    def end(self, record: Record) -> None:
+        """Keeps a record that now says how its process ended, and forgets the oldest beyond the bounds."""
+        record.spec = dataclasses.replace(record.spec, env={})
+        self.save(record)
+        self._ended.append(record)
+        same_pool = [old for old in self._ended if old.spec.pool == record.spec.pool]
+        for old in same_pool[:-KEPT_PER_POOL] or self._ended[:-KEPT_IN_ALL]:
+            self._forget(old)
+
+    def ended(self) -> Iterator[Record]:
+        """Those that have ended, newest first."""
+        return reversed(self._ended)
+
+    def _newest(self, records: Iterable[Record]) -> list[Record]:
+        """One record for each process; a daemon that was killed may have left two versions."""
+        newest: dict[tuple[int, int], Record] = {}
+        for record in sorted(records, key=lambda record: record.version):
+            if old := newest.get((record.pid, record.start_time)):
+                (self._folder / old.file_name).unlink(missing_ok=True)
+            newest[record.pid, record.start_time] = record
+        return list(newest.values())
+
+    def _forget(self, record: Record) -> None:
+        self._ended.remove(record)
+        (self._folder / record.file_name).unlink(missing_ok=True)
+        log = Path(record.log_path)
+        if log.is_relative_to(self._logs):
+            log.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        return _from_json(json.loads(path.read_bytes()))
+    except OSError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        path.unlink(missing_ok=True)  # if its process lives, it is found by its environment
+        return None
+
+
+def _as_json(record: Record) -> dict[str, Any]:
+    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    spec = {field.name: getattr(record.spec, field.name) for field in dataclasses.fields(record.spec)}
+    spec["pool"] = {"queue": record.spec.pool.queue, "worker": record.spec.pool.worker}
+    spec["env"] = dict(record.spec.env)
+    return fields | {"spec": spec}
+
+
+def _from_json(fields: Mapping[str, Any]) -> Record:
+    spec = fields["spec"]
+    kept = WorkerSpec(
+        pool=Pool(str(spec["pool"]["queue"]), str(spec["pool"]["worker"])),
+        command=tuple(str(word) for word in spec["command"]),
+        env={str(key): str(value) for key, value in spec["env"].items()},
+        cwd=str(spec["cwd"]),
+        grace=float(spec["grace"]),
+        digest=str(spec["digest"]),
+    )
+    record = Record(**{**fields, "spec": kept})
+    record.pid, record.start_time, record.slot = int(record.pid), int(record.start_time), int(record.slot)
+    return record

@@ -1,0 +1,271 @@
+"""One slot of a pool: a place that one process holds at a time, and that is filled again when it dies.
+
+Wishes come from the supervisor (`keep`, `restart`, `stop`), facts from the kernel (`_exited`) and from the process
+itself (`hear`). Each is taken in at once, and changes at most what happens next; nothing here ever waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reconciler.backoff import backoff
+from reconciler.supervisor.event import Event, EventKind
+from reconciler.supervisor.logfiles import last_lines
+from reconciler.supervisor.process import Process
+from reconciler.supervisor.reason import explain
+from reconciler.supervisor.records import Records
+from reconciler.supervisor.report import Report
+from reconciler.supervisor.spawn import Launcher, SpawnFailed
+from reconciler.supervisor.starts import StartQueue
+from state.processes import ObservedWorker, WorkerSpec, WorkerState
+
+HEALTHY = 60.0  # seconds of being ready that make up for all earlier failures
+
+
+@dataclass
+class Workshop:
+    """What all slots share."""
+
+    loop: asyncio.AbstractEventLoop
+    launcher: Launcher
+    records: Records
+    starts: StartQueue
+    emit: Callable[[Event], None]
+    catch_up: Callable[[], None]  # takes in what workers have said so far
+    ended: Callable[[Process], None]
+    gone: Callable[[Slot], None]
+    by_pid: dict[int, Slot] = field(default_factory=dict)
+
+
+class Slot:
+    """`process` is the one it holds, or the last one it held while it waits in backoff."""
+
+    def __init__(self, shop: Workshop, spec: WorkerSpec, index: int) -> None:
+        self.shop = shop
+        self.spec = spec
+        self.index = index
+        self.wanted = True
+        self.process: Process | None = None
+        self.failures = 0
+        self.restarts = 0
+        self.reason: str | None = None
+        self.retry_at: float | None = None
+        self._since = time.time()
+        self._draining = False
+        self._timer: asyncio.TimerHandle | None = None  # the next try, or the end of grace
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.alive
+
+    def fill(self) -> None:
+        """Asks for a process; `spawn` follows when its turn has come."""
+        self._cancel_timer()
+        self.process = None
+        self.shop.starts.add(self, failed_before=self.failures > 1)
+
+    def keep(self, spec: WorkerSpec) -> None:
+        """From now on run as `spec` says; a process that runs otherwise is drained and followed by a new one."""
+        changed = spec.digest != self.spec.digest
+        self.spec, self.wanted = spec, True
+        if changed:
+            self.failures = 0
+        if self.process and self.process.alive:
+            if self.process.record.spec.digest != spec.digest:
+                self._drain()
+        elif changed:
+            self.fill()
+
+    def restart(self, why: str) -> None:
+        """Starts afresh: now if it waits in backoff, else after its process was drained."""
+        self.failures = 0
+        if self.alive:
+            self._drain(why=why)
+        else:
+            self.fill()
+
+    def stop(self, grace: float | None = None) -> None:
+        """Drains it; the slot is gone once its process is. `grace` cuts the spec's own short."""
+        self.wanted = False
+        if self.alive:
+            self._drain(grace)
+        else:
+            self._leave()
+
+    def hold(self, process: Process) -> None:
+        """Takes a running process into the slot."""
+        self.process = process
+        self.shop.by_pid[process.pid] = self
+        self.shop.loop.add_reader(process.pidfd, self._exited)
+        self.shop.records.save(process.record)
+
+    def spawn(self) -> None:
+        """Called by the start queue. A failure is this slot's own."""
+        try:
+            process = self.shop.launcher.launch(self.spec, self.index)
+        except SpawnFailed as failed:
+            self.shop.starts.settled(self)
+            self._since = time.time()
+            self._fail(str(failed), ever_ready=False)
+            return
+        process.record.restarts, process.record.failures = self.restarts, self.failures
+        self.hold(process)
+        self._emit("started")
+
+    def hear(self, fields: Mapping[str, str]) -> None:
+        """One datagram from its process, or from a helper in its session."""
+        if not self.process:
+            return
+        report, record = self.process.report, self.process.record
+        report.take(fields, time.time())
+        self.shop.starts.settled(self)
+        if report.ready != (record.ready_since is not None):
+            self._turn(self.process)
+
+    def observe(self) -> ObservedWorker:
+        """As it is now."""
+        process = self.process
+        report = process.report if process else Report()
+        return ObservedWorker(
+            pool=self.spec.pool,
+            slot=self.index,
+            pid=process.pid if process else None,
+            state=self._state(),
+            digest=process.record.spec.digest if process else self.spec.digest,
+            started_at=process.record.started_at if process else self._since,
+            restarts=self.restarts,
+            reason=self._why(report),
+            retry_at=self.retry_at,
+            busy=report.busy and self.alive,
+            consumer_tag=report.consumer_tag,
+            processed=report.processed,
+            failed=report.failed,
+            log_path=process.record.log_path if process else None,
+            ended_at=process.record.ended_at if process else None,
+            heartbeat_at=report.heartbeat_at,
+            stats=dict(report.stats),
+        )
+
+    def _state(self) -> WorkerState:
+        if not self.process or not self.process.alive:
+            return WorkerState.BACKOFF if self.retry_at is not None else WorkerState.STARTING
+        if self._draining or self.process.report.stopping:
+            return WorkerState.STOPPING
+        return WorkerState.READY if self.process.report.ready else WorkerState.STARTING
+
+    def _why(self, report: Report) -> str | None:
+        match self._state():
+            case WorkerState.READY:
+                return None
+            case WorkerState.BACKOFF:
+                return self.reason
+            case WorkerState.STARTING if self in self.shop.starts:
+                return self.reason or "waits for its turn to start"
+            case _:
+                return report.status or self.reason
+
+    def _turn(self, process: Process) -> None:
+        """It has become ready, or no longer is."""
+        record, report = process.record, process.report
+        if report.ready:
+            record.ready_since, record.ever_ready = time.time(), True
+            record.consumer_tag = report.consumer_tag
+            self.reason = None
+        else:
+            self._count_health(process)
+            record.ready_since = None
+        self.shop.records.save(record)
+        self._emit("ready" if report.ready else "unready", report.status or "")
+
+    def _count_health(self, process: Process) -> None:
+        since = process.record.ready_since
+        if since is not None and time.time() - since >= HEALTHY:
+            self.failures = 0
+
+    def _drain(self, grace: float | None = None, why: str = "") -> None:
+        process = self.process
+        if not process or (self._draining and grace is None):
+            return
+        self._cancel_timer()
+        allowed = process.record.spec.grace if grace is None else min(grace, process.record.spec.grace)
+        self._timer = self.shop.loop.call_later(allowed, process.kill)
+        process.terminate()
+        if not self._draining:
+            self._draining = process.record.stopping = True
+            process.record.reason = why or None
+            self.shop.records.save(process.record)
+            self._emit("stopping", why)
+
+    def _exited(self) -> None:
+        process = self.process
+        if not process:
+            return
+        self.shop.catch_up()  # its last words may still be in the socket
+        self.shop.loop.remove_reader(process.pidfd)
+        code = process.reap()
+        self.shop.ended(process)
+        self._cancel_timer()
+        self.shop.by_pid.pop(process.pid, None)
+        self.shop.starts.settled(self)
+        self._count_health(process)
+        reason = explain(code, last_lines(Path(process.record.log_path)))
+        drained, self._draining = self._draining, False
+        if drained:
+            reason = _after_drain(code, reason, process.record.reason)
+        self._file(process, code, reason)
+        self._emit("exited", reason)
+        self._after(process, reason, drained)
+
+    def _file(self, process: Process, code: int | None, reason: str) -> None:
+        record, report = process.record, process.report
+        record.processed, record.failed, record.consumer_tag = report.processed, report.failed, report.consumer_tag
+        record.ended_at, record.exit_code, record.reason = time.time(), code, reason
+        record.ready_since = None
+        self.shop.records.end(record)
+
+    def _after(self, process: Process, reason: str, drained: bool) -> None:
+        if not self.wanted:
+            self._leave(reason)
+        elif drained:
+            self.reason = None
+            self.fill()
+        else:
+            self._fail(reason, process.record.ever_ready)
+
+    def _fail(self, reason: str, ever_ready: bool) -> None:
+        self.failures += 1
+        self.restarts += 1
+        self.reason = reason
+        # The first death of one that had worked costs no wait; one that never worked waits from the start.
+        delay = backoff(self.failures - ever_ready, jitter=random.random())
+        if delay <= 0:
+            self.fill()
+            return
+        self.retry_at = time.time() + delay
+        self._timer = self.shop.loop.call_later(delay, self.fill)
+        self._emit("backoff", f"{reason}; next try in {delay:.0f} s")
+
+    def _leave(self, text: str = "") -> None:
+        self._cancel_timer()
+        self.shop.starts.remove(self)
+        self.shop.gone(self)
+        self._emit("stopped", text)
+
+    def _cancel_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self.retry_at = None
+
+    def _emit(self, kind: EventKind, text: str = "") -> None:
+        pid = self.process.pid if self.process else None
+        self.shop.emit(Event(kind, self.spec.pool, self.index, pid, text))
+
+
+def _after_drain(code: int | None, how: str, why: str | None) -> str:
+    ended = "stopped" if code == 0 else f"told to stop; {how.removesuffix(' (out of memory?)')}"
+    return f"{ended} ({why})" if why else ended

@@ -1,0 +1,248 @@
+"""Keeps worker processes running: wishes in, processes out, and what is there for the next turn to see.
+
+All of it happens in the daemon's asyncio loop: a pidfd wakes it when a process ends, the notify socket when one
+speaks, a timer only while something is pending. With nothing to do it does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from reconciler.errors import Permanent
+from reconciler.supervisor import proc
+from reconciler.supervisor.event import Event
+from reconciler.supervisor.marker import owner_of
+from reconciler.supervisor.notify import NotifySocket
+from reconciler.supervisor.process import Process
+from reconciler.supervisor.records import Records
+from reconciler.supervisor.slot import Slot, Workshop
+from reconciler.supervisor.spawn import Launcher
+from reconciler.supervisor.starts import StartQueue
+from reconciler.supervisor.survivors import find_survivors
+from state.processes import ObservedWorker, Pool, WorkerSpec
+
+log = logging.getLogger(__name__)
+PATIENCE = 10.0  # seconds for the kernel to end what was killed
+
+
+class FolderInUse(Permanent):
+    """Another daemon is running on this state folder; stop it, or give this one its own RECONCILER_STATE."""
+
+
+class Supervisor:
+    """The worker processes of one daemon. Call everything from the loop that `start` ran in.
+
+    `folder` is the state folder; in it are `notify.sock`, `processes/` (records) and `logs/`. `on_event` is called for
+    every change of a slot, from within the loop; it carries no duty but to look again.
+    """
+
+    def __init__(self, folder: Path, on_event: Callable[[Event], None]) -> None:
+        self.folder = folder.absolute()
+        self.logs = self.folder / "logs"
+        self._on_event = on_event
+        self._records = Records(self.folder / "processes", self.logs)
+        self._notify = NotifySocket(self.folder, self._hear)
+        self._slots: dict[tuple[Pool, int], Slot] = {}
+        self._strays: set[Slot] = set()  # survivors beside one that holds their slot; on their way out
+        self._lingering: list[tuple[Process, float]] = []  # whose groups were killed, and until when to look
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._shop: Workshop | None = None
+        self._changed = asyncio.Event()
+        self._closing = False
+        self._lock = -1
+
+    @property
+    def notify_address(self) -> str:
+        """The workers' NOTIFY_SOCKET."""
+        return self._notify.address
+
+    async def start(self) -> None:
+        """Binds the socket and takes in hand what an earlier daemon left. Raises FolderInUse, OSError."""
+        for folder in (self.folder / "processes", self.logs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _lock(self.folder / "processes" / "lock")
+        try:
+            self._notify.open(asyncio.get_running_loop())
+            self._take_over()
+        except BaseException:
+            self._let_go()
+            raise
+
+    def observe(self) -> tuple[ObservedWorker, ...]:
+        """One for each slot that is wanted or still running, by pool and slot."""
+        slots = sorted(self._slots.values(), key=lambda slot: (str(slot.spec.pool), slot.index))
+        return tuple(slot.observe() for slot in slots)
+
+    def start_worker(self, spec: WorkerSpec, slot: int) -> None:
+        """From now on there is such a slot, and a process in it that runs as `spec` says.
+
+        Idempotent. With another digest than the slot's, its process is drained and followed by a new one.
+        """
+        if self._closing:
+            return
+        if known := self._slots.get((spec.pool, slot)):
+            known.keep(spec)
+            return
+        new = Slot(self._workshop(), spec, slot)
+        self._slots[spec.pool, slot] = new
+        new.fill()
+
+    def stop_worker(self, pool: Pool, slot: int) -> None:
+        """SIGTERM, after its grace SIGKILL to the group; then the slot is gone. Nothing if there is none."""
+        if known := self._slots.get((pool, slot)):
+            known.stop()
+
+    def restart_worker(self, pool: Pool, slot: int, why: str = "") -> None:
+        """Drains it and starts it again, or starts it now if it is in backoff. Nothing if it is not wanted.
+
+        `why` is for people, such as "over max_memory"; it is told in events and in the history.
+        """
+        known = self._slots.get((pool, slot))
+        if known and known.wanted:
+            known.restart(why)
+
+    def find(self, pid: int) -> ObservedWorker | None:
+        """The worker with this pid: the one that runs, else the newest that ended."""
+        if self._shop and (slot := self._shop.by_pid.get(pid)):
+            return slot.observe()
+        return next((record.observed() for record in self._records.ended() if record.pid == pid), None)
+
+    def history(self, pool: Pool | None = None, limit: int = 100) -> tuple[ObservedWorker, ...]:
+        """Workers that have ended, newest first; of one pool, or of all."""
+        ended = (record for record in self._records.ended() if pool in (None, record.spec.pool))
+        return tuple(record.observed() for record, _ in zip(ended, range(limit), strict=False))
+
+    async def close(self, grace: float | None = None) -> None:
+        """Drains all at once, each within its own grace, and lets go of everything.
+
+        `grace` in seconds cuts longer ones short; a second call with 0 kills whatever the first still waits for.
+        """
+        self._closing = True
+        for slot in self._everyone():
+            slot.stop(grace)
+        await self._until_empty()
+        await self._until_groups_vanished()
+        self._let_go()
+
+    def _workshop(self) -> Workshop:
+        if not self._shop:
+            raise RuntimeError("the supervisor is not running")
+        return self._shop
+
+    def _take_over(self) -> None:
+        owner = owner_of(self.folder)
+        self._shop = Workshop(
+            loop=asyncio.get_running_loop(),
+            launcher=Launcher(owner, self.logs, self._notify.address),
+            records=self._records,
+            starts=StartQueue(asyncio.get_running_loop()),
+            emit=self._emit,
+            catch_up=self._notify.read,
+            ended=self._ended,
+            gone=self._gone,
+        )
+        survivors = find_survivors(self._records, owner)
+        self._adopt(survivors.adopt)
+        self._drain(survivors.drain)
+
+    def _let_go(self) -> None:
+        self._shop = None
+        if self._sweeping:
+            self._sweeping.cancel()
+        self._notify.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _everyone(self) -> list[Slot]:
+        return [*self._slots.values(), *self._strays]
+
+    def _adopt(self, processes: Iterable[Process]) -> None:
+        for process in processes:
+            slot = self._house(process)
+            self._slots[slot.spec.pool, slot.index] = slot
+            self._emit(Event("adopted", slot.spec.pool, slot.index, process.pid))
+
+    def _drain(self, processes: Iterable[Process]) -> None:
+        for process in processes:
+            slot = self._house(process)
+            if self._slots.setdefault((slot.spec.pool, slot.index), slot) is not slot:
+                self._strays.add(slot)
+            slot.stop()
+
+    def _house(self, process: Process) -> Slot:
+        slot = Slot(self._workshop(), process.record.spec, process.record.slot)
+        slot.restarts, slot.failures = process.record.restarts, process.record.failures
+        slot.hold(process)
+        return slot
+
+    def _hear(self, pid: int, fields: Mapping[str, str]) -> None:
+        by_pid = self._workshop().by_pid
+        slot = by_pid.get(pid)
+        if not slot:
+            with suppress(ProcessLookupError, PermissionError):
+                slot = by_pid.get(os.getsid(pid))  # a helper such as systemd-notify speaks for its session
+        if slot:
+            slot.hear(fields)
+
+    def _gone(self, slot: Slot) -> None:
+        self._strays.discard(slot)
+        if self._slots.get((slot.spec.pool, slot.index)) is slot:
+            del self._slots[slot.spec.pool, slot.index]
+        self._changed.set()
+
+    def _ended(self, process: Process) -> None:
+        if process.group_lingers():
+            deadline = self._workshop().loop.time() + PATIENCE
+            self._lingering.append((process, deadline))
+            self._sweep_soon()
+
+    def _sweep(self) -> None:
+        """Sees killed groups off."""
+        self._sweeping = None
+        loop = self._workshop().loop
+        now, groups = loop.time(), proc.groups()
+        self._lingering = [
+            (left, until)
+            for left, until in self._lingering
+            if left.group_lingers() and left.pid in groups and now < until
+        ]
+        self._sweep_soon()
+
+    def _sweep_soon(self) -> None:
+        if self._lingering and not self._sweeping:
+            self._sweeping = self._workshop().loop.call_later(0.02, self._sweep)
+
+    def _emit(self, event: Event) -> None:
+        try:
+            self._on_event(event)
+        except Exception:
+            log.exception("a listener failed on %s", event)
+
+    async def _until_empty(self) -> None:
+        slowest = max((slot.spec.grace for slot in self._everyone()), default=0.0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(slowest + PATIENCE):
+                while self._everyone():
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    async def _until_groups_vanished(self) -> None:
+        while self._lingering:
+            await asyncio.sleep(0.01)
+
+
+def _lock(path: Path) -> int:
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise FolderInUse from None
+    return lock

@@ -1,0 +1,148 @@
+"""Processes that end by themselves: why, in words, and when they are tried again."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from reconciler.supervisor import slot
+from reconciler.supervisor.reason import explain
+from state.processes import WorkerState
+from tests.supervisor.support import POOL, TELL, is_gone, spec, supervised, zombies
+from tests.waiting import async_eventually
+
+
+async def test_killed_while_healthy_it_is_back_within_milliseconds(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(spec(), 0)
+        await async_eventually(lambda: it.state() is WorkerState.READY)
+        old = it.worker().pid or 0
+        began = time.perf_counter()
+        os.kill(old, signal.SIGKILL)
+        await async_eventually(lambda: it.worker().pid not in (None, old))
+        assert time.perf_counter() - began < 0.25
+        await async_eventually(lambda: it.state() is WorkerState.READY)
+        assert it.worker().restarts == 1
+        ended = it.supervisor.find(old)
+        assert ended
+        assert ended.reason == "killed by SIGKILL (out of memory?)"
+        assert zombies() == []
+
+
+async def test_even_a_good_end_is_not_wanted(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(spec("raise SystemExit(0)"), 0)
+        await async_eventually(lambda: it.state() is WorkerState.BACKOFF)
+        assert it.worker().reason == "exit code 0"
+
+
+async def test_a_crash_loop_waits_longer_each_time(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(spec("import no_such_thing"), 0)
+        waits = []
+        for failures in (1, 2):
+            await async_eventually(lambda failures=failures: it.worker().restarts == failures)
+            worker = it.worker()
+            assert worker.state is WorkerState.BACKOFF
+            assert worker.reason == "exit code 1: ModuleNotFoundError: No module named 'no_such_thing'"
+            assert worker.ended_at
+            assert worker.retry_at
+            waits.append(worker.retry_at - worker.ended_at)
+        assert 0.7 < waits[0] < 1.3 < waits[1] < 2.6
+        assert it.kinds() == ["started", "exited", "backoff"] * 2
+        assert "next try in" in it.events[-1].text
+
+
+async def test_one_that_works_and_dies_again_and_again_waits_too(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(spec(TELL + "tell('READY=1'); os._exit(1)"), 0)
+        await async_eventually(lambda: it.state() is WorkerState.BACKOFF)
+        assert it.worker().restarts == 2
+        assert it.kinds() == ["started", "ready", "exited"] * 2 + ["backoff"]
+
+
+async def test_a_healthy_time_makes_up_for_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot, "HEALTHY", 0.05)
+    dies_later = TELL + "tell('READY=1'); time.sleep(0.1); os._exit(1)"
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(spec(dies_later), 0)
+        await async_eventually(lambda: it.worker().restarts >= 4)
+        assert "backoff" not in it.kinds()
+
+
+async def test_what_it_left_running_is_killed(tmp_path: Path) -> None:
+    family = TELL + (
+        "import subprocess\n"
+        "child = subprocess.Popen(['sh', '-c', 'trap \"\" TERM; sleep 1000 & echo $!; wait'])\n"
+        "tell(f'READY=1\\nX_CHILD={child.pid}')\nwait()\n"
+    )
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(spec(family), 0)
+        await async_eventually(lambda: it.state() is WorkerState.READY)
+        worker = it.worker()
+        child = int(worker.stats["X_CHILD"])
+        await async_eventually(lambda: Path(worker.log_path or "").read_text().strip().isdigit())
+        grandchild = int(Path(worker.log_path or "").read_text())
+        assert not is_gone(child)
+        assert not is_gone(grandchild)
+        os.kill(worker.pid or 0, signal.SIGKILL)
+        await async_eventually(lambda: is_gone(child) and is_gone(grandchild))
+        assert zombies() == []
+
+
+async def test_orphans_that_fall_to_us_are_reaped(tmp_path: Path) -> None:
+    """As in a container where the daemon is process 1."""
+    become_subreaper(True)
+    try:
+        children = "import subprocess\nfor _ in range(3): subprocess.Popen(['sleep', '1000'])\n"
+        async with supervised(tmp_path) as it:
+            it.supervisor.start_worker(spec(TELL + children + "tell('READY=1')\nwait()"), 0)
+            await async_eventually(lambda: it.state() is WorkerState.READY)
+            old = it.worker().pid or 0
+            os.kill(old, signal.SIGKILL)
+            await async_eventually(lambda: it.worker().pid not in (None, old) and it.state() is WorkerState.READY)
+            await async_eventually(lambda: zombies() == [])
+    finally:
+        become_subreaper(False)
+
+
+def become_subreaper(wanted: bool) -> None:
+    set_child_subreaper = 36
+    assert ctypes.CDLL(None).prctl(set_child_subreaper, int(wanted), 0, 0, 0) == 0
+
+
+async def test_one_that_puts_itself_in_the_background(tmp_path: Path) -> None:
+    """It counts as ended; what it left in a session of its own is not ours."""
+    script = TELL + "if os.fork() == 0:\n    os.setsid(); time.sleep(0.5); os._exit(0)\n"
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(spec(script), 0)
+        await async_eventually(lambda: it.state() is WorkerState.BACKOFF)
+        it.supervisor.restart_worker(POOL, 0)
+        await async_eventually(lambda: it.kinds().count("exited") == 2)
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "words"),
+    [
+        (0, [], "exit code 0"),
+        (1, ["a", "ValueError: x", ""], "exit code 1: ValueError: x"),
+        (2, ["2026-11-24T22:10:00.123Z ERROR   cannot reach it"], "exit code 2: cannot reach it"),
+        (1, ["Error: Cannot find module 'x'", "    at y", "  code: 'Z'", "}", "", "Node.js v18.19.0"],
+         "exit code 1: Error: Cannot find module 'x'"),
+        (127, ["sh: 1: foo: not found"], "exit code 127: sh: 1: foo: not found"),
+        (1, ["\x1b[31mred\x1b[0m \x07bell"], "exit code 1: red  bell"),
+        (1, ["x" * 1000], "exit code 1: " + "x" * 298 + " …"),
+        (-9, ["working"], "killed by SIGKILL (out of memory?)"),
+        (-15, ["working"], "killed by SIGTERM"),
+        (-11, ["about to crash"], "killed by SIGSEGV: about to crash"),
+        (-50, [], "killed by signal 50"),
+        (None, ["last words"], "exit status unknown: last words"),
+    ],
+)  # fmt: skip
+def test_reasons(code: int | None, log: list[str], words: str) -> None:
+    assert explain(code, log) == words

@@ -1,0 +1,181 @@
+"""The broker as the loop sees it: observe, declare, delete, purge, publish."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import pika
+
+from reconciler.broker.amqp import Link, parameters
+from reconciler.broker.management import Management, ManagementUnavailable
+from reconciler.broker.publisher import Publisher
+from reconciler.errors import NoSuchQueue, Permanent, Refused, StillInUse
+from state.desired import Queue
+from state.observed import ObservedBroker, ObservedQueue
+
+# Counts of quorum queues and streams follow a tick of five seconds: zeros are believed when they outlast it.
+TICK_SECONDS = 6.0
+
+
+class Broker:
+    """RabbitMQ behind `amqp_url`, with its management API where that answers.
+
+    Every method raises BrokerUnreachable if there is no connection within a few seconds.
+    """
+
+    def __init__(self, amqp_url: str, management_url: str | None, on_lost: Callable[[], None] = lambda: None) -> None:
+        known = parameters(amqp_url, "")
+        credentials: Any = known.credentials
+        self.vhost = known.virtual_host
+        self._admin = Link(amqp_url, "topology", on_lost)
+        self._publisher = Publisher(amqp_url)
+        url = management_url or derived_management_url(amqp_url)
+        self._management = Management(url, credentials.username, credentials.password, self.vhost)
+        self.management_error: str | None = None  # why the management API is not used, None if it is
+        self._verified: dict[str, Queue] = {}  # over AMQP alone: what the broker has agreed to, by name
+        self._quiet_since: dict[str, float] = {}
+
+    @property
+    def connected(self) -> bool:
+        return self._admin.is_open
+
+    async def observe(self, names: Iterable[str]) -> ObservedBroker:
+        """All queues of the virtual host; over AMQP alone, those of `names`."""
+        connection = await self._admin.connection()
+        properties: Mapping[str, Any] = connection.server_properties or {}
+        queues = await self._see(names)
+        return ObservedBroker(
+            identity=f"{properties.get('cluster_name', self._admin.parameters.host)} {self.vhost}",
+            version=str(properties.get("version", "unknown")),
+            management=self.management_error is None,
+            queues=queues,
+        )
+
+    async def _see(self, names: Iterable[str]) -> dict[str, ObservedQueue]:
+        try:
+            found = await self._management.queues()
+            self.management_error = None
+            return {q["name"]: from_management(q) for q in found}
+        except ManagementUnavailable as error:
+            self.management_error = str(error)
+        seen = await asyncio.gather(*(self._see_one(name) for name in set(names)))
+        return {queue.name: queue for queue in seen if queue is not None}
+
+    async def _see_one(self, name: str) -> ObservedQueue | None:
+        try:
+            answer = (await self._admin.call("queue_declare", queue=name, passive=True)).method
+        except NoSuchQueue:
+            self._verified.pop(name, None)
+            return None
+        except Refused:
+            return ObservedQueue(name, consumers=None)  # another connection's own: there, and not to be looked into
+        queue = self._verified.get(name)
+        seen = ObservedQueue(name, ready=answer.message_count, consumers=answer.consumer_count)
+        if queue is None:
+            return seen
+        return ObservedQueue(
+            name,
+            queue.type,
+            queue.durable,
+            arguments=queue.broker_arguments(),
+            ready=seen.ready,
+            consumers=seen.consumers,
+        )
+
+    async def declare(self, name: str, queue: Queue) -> None:
+        """Makes the queue, or has the broker compare it with the one of that name: then Refused says what differs."""
+        arguments = queue.broker_arguments() | ({"x-queue-type": queue.type} if queue.type != "classic" else {})
+        await self._admin.call("queue_declare", queue=name, durable=queue.durable, arguments=arguments)
+        self._verified[name] = queue
+        self._quiet_since.pop(name, None)
+
+    async def delete(self, name: str, *, force: bool) -> None:
+        """Deletes the queue. Without `force` only if nothing is in it and nobody uses it: else StillInUse."""
+        if force:
+            await self._admin.call("queue_delete", queue=name)
+        elif (kind := await self._assure_unused(name)) == "classic":
+            # The broker checks once more, at the very moment of deleting, what it can: ready messages, consumers.
+            await self._delete_if_unused(name)
+        elif kind is not None:
+            await self._admin.call("queue_delete", queue=name)
+        self._verified.pop(name, None)
+        self._quiet_since.pop(name, None)
+
+    async def _delete_if_unused(self, name: str) -> None:
+        try:
+            await self._admin.call("queue_delete", queue=name, if_unused=True, if_empty=True)
+        except Refused as refused:
+            raise StillInUse(f"not deleted: {refused}") from None
+
+    async def _assure_unused(self, name: str) -> str | None:
+        """The type of a queue that can go; None if it is gone. `if-empty` alone does not see messages in flight."""
+        live = await self._see_one(name)
+        if live is None:
+            return None
+        if live.ready or live.consumers is None or live.consumers:
+            self._quiet_since.pop(name, None)
+            raise StillInUse(f"{live.ready} messages are ready and {live.consumers} consumers use it")
+        counted = await self._counted(name)
+        if counted.messages:
+            self._quiet_since.pop(name, None)
+            raise StillInUse(f"{counted.unacknowledged} messages are in flight and {counted.ready} ready")
+        if counted.type != "classic":
+            self._assure_quiet(name)
+        return counted.type
+
+    def _assure_quiet(self, name: str) -> None:
+        since = self._quiet_since.setdefault(name, time.monotonic())
+        if time.monotonic() - since < TICK_SECONDS:
+            raise StillInUse(f"its counts are {TICK_SECONDS:.0f} s late at most; they must stay zero that long")
+
+    async def _counted(self, name: str) -> ObservedQueue:
+        try:
+            found = {q["name"]: q for q in await self._management.queues()}
+        except ManagementUnavailable as error:
+            raise StillInUse(
+                f"without the management API nobody can see whether messages are in flight ({error}); "
+                f"set MANAGEMENT_URL, or delete it with force"
+            ) from None
+        if name not in found:
+            raise StillInUse("it is just coming or going")
+        return from_management(found[name])
+
+    async def purge(self, name: str) -> int:
+        """Drops the ready messages and returns how many there were. Raises NoSuchQueue, Refused (streams)."""
+        try:
+            return int((await self._admin.call("queue_purge", queue=name)).method.message_count)
+        except (NoSuchQueue, StillInUse):
+            raise
+        except Permanent as error:
+            raise Refused(f"the broker does not purge it: {error}") from None
+
+    async def publish(self, queue: str, body: bytes, properties: pika.BasicProperties) -> None:
+        """See `Publisher.publish`."""
+        await self._publisher.publish(queue, body, properties)
+
+    async def close(self) -> None:
+        await asyncio.gather(self._admin.close(), self._publisher.close(), self._management.close())
+
+
+def derived_management_url(amqp_url: str) -> str:
+    host = urlsplit(amqp_url).hostname or "localhost"
+    return f"http://{f'[{host}]' if ':' in host else host}:15672"
+
+
+def from_management(found: Mapping[str, Any]) -> ObservedQueue:
+    return ObservedQueue(
+        name=found["name"],
+        type=found.get("type") or found.get("arguments", {}).get("x-queue-type", "classic"),
+        durable=bool(found.get("durable", True)),
+        auto_delete=bool(found.get("auto_delete", False)),
+        exclusive=bool(found.get("exclusive", False)),
+        arguments=found.get("arguments", {}),
+        ready=int(found.get("messages_ready") or 0),
+        unacknowledged=int(found.get("messages_unacknowledged") or 0),
+        consumers=found.get("consumers"),
+        state=str(found.get("state", "running")),
+    )

@@ -1,0 +1,288 @@
+"""The embedded broker: a private rabbitmq-server node of our own, for when `AMQP_URL` names none.
+
+Started before the loop, stopped after it. All of it listens on 127.0.0.1 only. It lives in a session of its own,
+so Ctrl-C does not reach it, and outlives a daemon that is killed: the next one takes it over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from reconciler.broker import node as nodes
+from reconciler.broker.node import Node
+from reconciler.errors import Permanent
+
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+POLL_SECONDS = 0.025
+VM_NAMES = ("rabbitmq-server", "erl", "erlexec", "beam.smp")  # one process, as it `exec`s its way to the VM
+
+Progress = Callable[[str], None]
+
+
+def installed() -> bool:
+    """Whether this machine has a rabbitmq-server that the embedded broker can run."""
+    return nodes.find_server() is not None
+
+
+class EmbeddedBroker:
+    """One private node with all its data in `folder`. `start`, `stop`, and `kill` for tests; each may be repeated."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self._node: Node | None = None
+        self._vm: _Process | None = None
+        self._log_offset = 0
+
+    @property
+    def amqp_url(self) -> str:
+        """With user, password and the vhost `/`. Known after `start`."""
+        node = self._started()
+        return f"amqp://{node.user}:{node.password}@127.0.0.1:{node.amqp_port}/%2F"
+
+    @property
+    def management_url(self) -> str:
+        """The HTTP API's address with user and password, no slash at its end. Known after `start`."""
+        node = self._started()
+        return f"http://{node.user}:{node.password}@127.0.0.1:{node.management_port}"
+
+    @property
+    def running(self) -> bool:
+        return self._vm is not None and self._vm.alive
+
+    @property
+    def pid(self) -> int | None:
+        """The Erlang VM's pid while it runs."""
+        return self._vm.pid if self._vm is not None and self._vm.alive else None
+
+    async def start(self, progress: Progress = lambda line: None) -> None:
+        """Starts the node, or takes over one that a killed daemon left. Returns when AMQP and management answer.
+
+        `progress` gets a short line at each stage. When cancelled, the node goes on: call `stop`.
+
+        Raises:
+            Permanent: no rabbitmq-server here, or the node died or took over 60 s; names the log and its last words.
+        """
+        if self.running:
+            return
+        report = _timed(progress)
+        remembered = nodes.read_node(self.folder)
+        self._node = remembered
+        self._vm = _find_vm(remembered) if remembered else None
+        if self._vm is not None:
+            report(f"broker: found its node running, pid {self._vm.pid}")
+        else:
+            await self._launch(remembered, report)
+        try:
+            await self._until_ready(report)
+        except Permanent:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stops the node as `rabbitmqctl stop` would, then its epmd. Within 20 s nothing of it is left."""
+        if self._vm is not None:
+            self._vm.send(signal.SIGTERM)  # RabbitMQ's own handler stops it cleanly
+            await _gone(self._vm, STOP_SECONDS)
+        await self.kill()
+        await self._sweep()
+
+    async def kill(self) -> None:
+        """SIGKILL to the node, as a crash would be. `start` brings it back on the same ports, with the same data."""
+        if self._vm is not None:
+            self._vm.send(signal.SIGKILL)
+            await _gone(self._vm, 3.0)
+            self._vm = None
+
+    def _started(self) -> Node:
+        if self._node is None:
+            raise Permanent("the embedded broker has not been started")
+        return self._node
+
+    async def _launch(self, remembered: Node | None, report: Progress) -> None:
+        server = nodes.find_server()
+        if server is None:
+            raise Permanent(
+                f"rabbitmq-server is not on this machine: {nodes.INSTALL}, or use another broker with AMQP_URL=amqp://…"
+            )
+        await self._sweep()  # an epmd of before holds its port
+        node = self._node = nodes.prepare(self.folder, remembered)
+        self._log_offset = node.log.stat().st_size if node.log.exists() else 0
+        environment = nodes.environment(node) | nodes.link_plugins(node, server)
+        with node.console.open("wb") as console:
+            child = subprocess.Popen(
+                [str(server)],
+                env=environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+        self._vm = _Process(child.pid, child)
+        report(f"broker: starting node {node.name}, pid {child.pid}")
+
+    async def _until_ready(self, report: Progress) -> None:
+        node = self._started()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await self._until(lambda: _speaks_amqp(node))
+                report(f"broker: AMQP answers on 127.0.0.1:{node.amqp_port}")
+                await self._until(lambda: _serves_management(node))
+                report(f"broker: management answers on 127.0.0.1:{node.management_port}")
+        except TimeoutError:
+            raise Permanent(self._last_words(f"was not ready after {START_SECONDS:.0f} s")) from None
+        if not node.seeded:
+            self._node = dataclasses.replace(node, seeded=True)
+            nodes.remember(self._node)
+
+    async def _until(self, answers: Callable[[], Awaitable[bool]]) -> None:
+        while not await answers():
+            if not self.running:
+                raise Permanent(self._last_words("died while it started"))
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _last_words(self, what: str) -> str:
+        node = self._started()
+        log, lines = node.log, _complaints(_tail(node.log, self._log_offset))
+        if not lines:
+            log, lines = node.console, _complaints(_tail(node.console, 0))
+        return f"the embedded broker {what}. {log} ends with:\n" + "\n".join(f"  {line}" for line in lines)
+
+    async def _sweep(self) -> None:
+        """Ends what the VM leaves: its epmd, which RabbitMQ restarts at will, and its helpers."""
+        if self._node is None or not self.folder.exists():
+            return
+        for process in _processes(self._node):
+            process.send(signal.SIGKILL)
+            await _gone(process, 2.0)
+
+
+class _Process:
+    """A process known by pid and start time, our child or not."""
+
+    def __init__(self, pid: int, child: subprocess.Popen[bytes] | None = None) -> None:
+        self.pid = pid
+        self._child = child
+        self._start_time = _start_time(pid)
+
+    @property
+    def alive(self) -> bool:
+        if self._child is not None and self._child.poll() is not None:
+            return False
+        start_time = _start_time(self.pid)
+        return start_time is not None and start_time == self._start_time
+
+    @property
+    def name(self) -> str:
+        try:
+            return Path(f"/proc/{self.pid}/comm").read_text().strip()
+        except OSError:
+            return ""
+
+    def send(self, number: signal.Signals) -> None:
+        if self.alive:
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass
+
+
+def _start_time(pid: int) -> str | None:
+    """In clock ticks since boot; None if there is no such process, or only a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _processes(node: Node) -> list[_Process]:
+    """All that runs with this node's mark in its environment, this process apart."""
+    mark = f"RECONCILER_BROKER={node.mark}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in entry.read_bytes().split(b"\0"):
+                found.append(_Process(int(entry.parent.name)))
+        except OSError:
+            pass  # ended meanwhile, or another user's
+    return found
+
+
+def _find_vm(node: Node) -> _Process | None:
+    leaders = (process for process in _processes(node) if _leads_session(process.pid))
+    return next((process for process in leaders if process.name in VM_NAMES), None)
+
+
+def _leads_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
+
+
+async def _gone(process: _Process, within: float) -> bool:
+    deadline = time.monotonic() + within
+    while process.alive:
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+async def _speaks_amqp(node: Node) -> bool:
+    """Whether it answers the protocol header with connection.start: a method frame of class 10, method 10."""
+    answer = await _ask(node.amqp_port, b"AMQP\x00\x00\x09\x01", 11)
+    return answer[:1] == b"\x01" and answer[7:] == b"\x00\x0a\x00\x0a"
+
+
+async def _serves_management(node: Node) -> bool:
+    secret = base64.b64encode(f"{node.user}:{node.password}".encode()).decode()
+    request = f"GET /api/whoami HTTP/1.0\r\nHost: localhost\r\nAuthorization: Basic {secret}\r\n\r\n"
+    answer = await _ask(node.management_port, request.encode(), 12)
+    return answer.endswith(b" 200")
+
+
+async def _ask(port: int, question: bytes, length: int) -> bytes:
+    """The first `length` bytes of the answer, fewer if the other side is not there yet."""
+    try:
+        async with asyncio.timeout(5.0):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(question)
+                return await reader.readexactly(length)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return b""
+
+
+def _timed(progress: Progress) -> Progress:
+    began = time.monotonic()
+    return lambda line: progress(f"{line} ({time.monotonic() - began:.1f} s)")
+
+
+def _tail(path: Path, offset: int) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(offset, path.stat().st_size - 65536))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _complaints(lines: list[str], count: int = 6) -> list[str]:
+    """The last lines that say what went wrong; the last lines at all, if none does."""
+    said = [line.strip() for line in lines if any(char.isalpha() for char in line)]
+    errors = [line for line in said if "[error]" in line or "[critical]" in line or "rror:" in line]
+    return (errors or said)[-count:]

@@ -1,0 +1,124 @@
+"""The file's way into force: read, parsed, its modules checked; until then the last good state stays in force.
+
+The loop asks once a turn. What was in force is kept on disk (`last-good.yaml`), so that a daemon that starts beside
+a broken file goes on with the state it had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from loguru import logger as log
+
+from reconciler.modules import Modules
+from state.desired import NOTHING, Desired
+from state.faults import Fault, Rejected
+from state.file import DesiredFile, Snapshot, write_atomically
+from state.processes import Pool
+from state.reader import locate, parse, revision_of
+
+# Entries that left the file are believed once it has stood like that for so long: an editor that truncates and
+# writes in pieces passes through shorter files that are valid.
+SETTLE_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class InForce:
+    """The desired state that a turn works towards."""
+
+    desired: Desired = NOTHING
+    revision: str = revision_of(b"")
+    data: bytes = b""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a turn knows of the file. `settles_in` is in seconds, 0 once removals can be believed."""
+
+    in_force: InForce
+    faults: tuple[Fault, ...] = ()
+    waiting: tuple[str, ...] = ()
+    write: int = 0  # the file's writes up to this one are in it
+    settles_in: float = 0.0
+
+    @property
+    def current(self) -> bool:
+        """Is the file as it stands on disk what is in force?"""
+        return not self.faults and not self.waiting
+
+
+class Intake:
+    """Reads `file` into force, step by step, never blocking the loop."""
+
+    def __init__(self, file: DesiredFile, modules: Modules, last_good: Path) -> None:
+        self._file = file
+        self._modules = modules
+        self._last_good = last_good
+        self._in_force = self._recall()
+        self._parsed: tuple[str, Desired | Rejected] | None = None
+        self._since: tuple[str, float] = ("", 0.0)
+
+    @property
+    def in_force(self) -> InForce:
+        return self._in_force
+
+    def _recall(self) -> InForce:
+        try:
+            data = self._last_good.read_bytes()
+            return InForce(parse(data), revision_of(data), data)
+        except (OSError, Rejected):
+            return InForce()
+
+    def _remember(self, data: bytes) -> None:
+        try:
+            write_atomically(self._last_good, data)
+        except OSError as error:  # a full disk must not keep a good file out of force
+            log.warning("{} cannot be written: {}", self._last_good, error.strerror)
+
+    async def read(self) -> Reading:
+        """One look at the file. Puts it in force if nothing speaks against it."""
+        write = self._file.writes
+        snapshot = await asyncio.to_thread(self._file.snapshot)
+        if snapshot.data is None:
+            return self._faulty([Fault(1, 1, "", snapshot.error or "the file is missing", self._file.path.name)])
+        desired = await self._parse(snapshot)
+        if isinstance(desired, Rejected):
+            return self._faulty(desired.faults)
+        verdict = self._modules.faults(desired)
+        if verdict is None:
+            return Reading(self._in_force, waiting=("the file's worker modules are being imported to check them",))
+        if verdict:
+            return self._faulty(self._module_fault(snapshot.data, *item) for item in verdict.items())
+        return await self._accept(snapshot, desired, write)
+
+    def _faulty(self, faults: Iterable[Fault]) -> Reading:
+        return Reading(self._in_force, tuple(sorted(faults)))
+
+    async def _parse(self, snapshot: Snapshot) -> Desired | Rejected:
+        if self._parsed is None or self._parsed[0] != snapshot.revision:
+            self._parsed = snapshot.revision, await asyncio.to_thread(self._try_parse, snapshot.data or b"")
+        return self._parsed[1]
+
+    def _try_parse(self, data: bytes) -> Desired | Rejected:
+        try:
+            return parse(data, self._file.path.name)
+        except Rejected as rejected:
+            return rejected
+
+    def _module_fault(self, data: bytes, pool: Pool, message: str) -> Fault:
+        path = ("queues", pool.queue, "workers", pool.worker)
+        return locate(data, path, message, self._file.path.name)
+
+    async def _accept(self, snapshot: Snapshot, desired: Desired, write: int) -> Reading:
+        data = snapshot.data or b""
+        if self._since[0] != snapshot.revision:
+            self._since = snapshot.revision, time.monotonic()
+        if self._in_force.revision != snapshot.revision:
+            await asyncio.to_thread(self._remember, data)
+        self._in_force = InForce(desired, snapshot.revision, data)
+        settles_in = max(0.0, self._since[1] + SETTLE_SECONDS - time.monotonic())
+        return Reading(self._in_force, write=write, settles_in=settles_in)

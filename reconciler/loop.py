@@ -1,0 +1,304 @@
+"""One turn, and the loop that waits for the file, an exit, a request or the timer.
+
+A turn reads everything, decides, acts, and says where things stand. What wakes the loop carries nothing: a lost wake
+costs a delay, never a wrong state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from loguru import logger as log
+
+from reconciler.apply import Result, World, apply
+from reconciler.attempts import Attempts
+from reconciler.backoff import backoff
+from reconciler.broker.broker import Broker
+from reconciler.diff import diff
+from reconciler.errors import BrokerUnreachable, ReconcilerError
+from reconciler.events import Events
+from reconciler.intake import InForce, Intake, Reading
+from reconciler.plan import Context, Declare, Plan, make_plan
+from reconciler.settings import Runtime
+from reconciler.spec import specs_of
+from reconciler.status import Seen, assess
+from reconciler.supervisor import Supervisor
+from state.ledger import Ledger
+from state.observed import ObservedBroker, ObservedQueue
+
+HELD_POLL_SECONDS = 2.0  # how often a removal that waits for a queue to become empty is looked at
+CALM_AFTER = 20  # turns in a row that each found something to do; more than that is a quarrel with somebody
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn saw and decided. Turns are numbered by their start."""
+
+    number: int
+    reading: Reading
+    broker: ObservedBroker | None
+    broker_error: str | None
+    plan: Plan
+    status: Mapping[str, Any]
+
+    @property
+    def queues(self) -> Mapping[str, ObservedQueue]:
+        return self.broker.queues if self.broker else {}
+
+
+class Loop:
+    """Keeps broker and processes equal to the file. `wake` it whenever something may have changed."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        broker: Broker,
+        supervisor: Supervisor,
+        ledger: Ledger,
+        runtime: Runtime,
+        events: Events,
+        resync: float,
+    ) -> None:
+        self.intake = intake
+        self.broker = broker
+        self.supervisor = supervisor
+        self.ledger = ledger
+        self.last: Turn | None = None
+        self.started = 0  # the number of the turn under way
+        self.reconciled = False  # has a turn ended that saw the broker?
+        self._runtime = runtime
+        self._events = events
+        self._resync = resync
+        self._attempts = Attempts()
+        self._confirmed: str | None = None
+        self._triggers: list[str] = ["file"]
+        self._woken = asyncio.Event()
+        self._turned = asyncio.Condition()
+        self._broker_failures = 0
+        self._busy_turns = 0
+
+    # -- what wakes it -------------------------------------------------------------------------------------------
+
+    def wake(self, trigger: str) -> None:
+        """Asks for a turn. `trigger` is shown in the status: file, api, drift, resync, exit or sync."""
+        if trigger not in self._triggers:
+            self._triggers.append(trigger)
+        self._woken.set()
+
+    def confirm(self, revision: str) -> None:
+        """Allows the deletions of `revision` that wait for a person."""
+        self._confirmed = revision
+        self._attempts.forget()
+        self.wake("sync")
+
+    def retry_everything(self) -> None:
+        """Asks for a turn that tries again also what was given up."""
+        self._attempts.forget()
+        self._broker_failures = 0
+        self.wake("sync")
+
+    def ledger_names(self) -> set[str]:
+        """Every queue that was ever ours and may still be there."""
+        return {name for queues in self.ledger.brokers.values() for name in queues}
+
+    async def until(self, reached: Callable[[Turn], bool], seconds: float) -> bool:
+        """Waits for a turn of which `reached` holds, at most `seconds`. The last turn counts too."""
+        if self.last is not None and reached(self.last):
+            return True
+        try:
+            async with asyncio.timeout(seconds), self._turned:
+                await self._turned.wait_for(lambda: self.last is not None and reached(self.last))
+        except TimeoutError:
+            return False
+        return True
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        while True:
+            self._woken.clear()
+            triggers, self._triggers = self._triggers, []
+            turn = await self._turn_safely(triggers[0] if triggers else "resync")
+            async with self._turned:
+                self._turned.notify_all()
+            await self._pause(turn)
+
+    async def _turn_safely(self, trigger: str) -> Turn | None:
+        started = time.monotonic()
+        self.started += 1
+        try:
+            turn = await self.turn(trigger, started)
+        except Exception as error:  # a turn that breaks must not end the loop: the next one looks again
+            log.exception("this turn broke: {}", error)
+            self._busy_turns = CALM_AFTER
+            return None
+        self.reconciled = self.reconciled or turn.broker is not None
+        return turn
+
+    async def preview(self) -> Turn:
+        """What a turn would do now, without doing it."""
+        reading = await self.intake.read()
+        observed, error = await self._observe(reading.in_force)
+        plan = self._plan(reading, observed, dict(self.ledger.requests))
+        return self._assessed(reading, observed, error, plan, {})
+
+    async def turn(self, trigger: str, started: float) -> Turn:
+        requests = dict(self.ledger.requests)
+        before = self.intake.in_force.revision
+        reading = await self.intake.read()
+        observed, error = await self._observe(reading.in_force)
+        if reading.in_force.revision != before:
+            self._attempts.forget()
+        plan = self._plan(reading, observed, requests)
+        results = await self._apply(plan, observed)
+        turn = self._finish(reading, observed, error, plan, results, trigger, started)
+        self._drop_met_requests(reading, requests)
+        return turn
+
+    async def _observe(self, in_force: InForce) -> tuple[ObservedBroker | None, str | None]:
+        try:
+            names = {*in_force.desired.all_queues(), *self.ledger_names()}
+            observed = await self.broker.observe(names)
+        except BrokerUnreachable as error:
+            if self._broker_failures == 0:
+                log.warning("{}", error)
+                self._events.tell("broker", str(error))
+            self._broker_failures += 1
+            return None, str(error)
+        except ReconcilerError as error:
+            return None, str(error)
+        if self._broker_failures or not self.reconciled:
+            self._events.tell("broker", f"connected to RabbitMQ {observed.version}")
+            log.info("connected to RabbitMQ {}", observed.version)
+        self._broker_failures = 0
+        return observed, None
+
+    def _plan(self, reading: Reading, observed: ObservedBroker | None, requests: Mapping[str, bool]) -> Plan:
+        owned = self.ledger.owned(observed.identity) if observed else {}
+        changes = diff(
+            reading.in_force.desired,
+            observed.queues if observed else None,
+            owned,
+            specs_of(reading.in_force.desired, self._runtime),
+            self.supervisor.observe(),
+        )
+        context = Context(
+            owned=len(owned),
+            confirmed=self._confirmed == reading.in_force.revision,
+            requests=requests,
+            removals_due=reading.settles_in == 0,
+        )
+        return self._attempts.holding_back(make_plan(changes, context), time.monotonic())
+
+    async def _apply(self, plan: Plan, observed: ObservedBroker | None) -> list[Result]:
+        world = World(self.broker, self.supervisor, self.ledger, observed.identity if observed else "")
+        results = await apply(plan, world, self._tell)
+        self._attempts.record(results, time.monotonic())
+        return results
+
+    def _tell(self, result: Result) -> None:
+        if result.error is None:
+            log.info("{}", result.action)
+            self._events.tell("action", str(result.action), cost=result.action.cost)
+        else:
+            log.warning("{}: {}", result.action, result.error)
+            self._events.tell("held", f"{result.action}: {result.error}", cost=result.action.cost)
+
+    def _finish(
+        self,
+        reading: Reading,
+        observed: ObservedBroker | None,
+        error: str | None,
+        plan: Plan,
+        results: list[Result],
+        trigger: str,
+        started: float,
+    ) -> Turn:
+        self._busy_turns = self._busy_turns + 1 if results else 0
+        self._tell_news(reading, plan)
+        last = {
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "seconds": round(time.monotonic() - started, 4),
+            "trigger": self._drifted(trigger, reading, plan),
+            "actions": len(results),
+            "error": error or next((str(r.error) for r in results if r.error), None),
+        }
+        self.last = self._assessed(reading, observed, error, plan, last)
+        return self.last
+
+    def _assessed(
+        self,
+        reading: Reading,
+        observed: ObservedBroker | None,
+        error: str | None,
+        plan: Plan,
+        last: Mapping[str, Any],
+    ) -> Turn:
+        seen = Seen(
+            desired=reading.in_force.desired,
+            revision=reading.in_force.revision,
+            faults=tuple(map(str, reading.faults)),
+            broker=observed,
+            broker_error=error,
+            management_error=self.broker.management_error,
+            workers=self.supervisor.observe(),
+            waiting=reading.waiting,
+        )
+        return Turn(self.started, reading, observed, error, plan, assess(seen, plan, last, commit=None))
+
+    def _drifted(self, trigger: str, reading: Reading, plan: Plan) -> str:
+        """A resync that finds the broker changed under an unchanged file has found drift."""
+        topology = [a for a in plan.actions if isinstance(a, Declare) and a.claim]
+        same = self.last is not None and self.last.reading.in_force.revision == reading.in_force.revision
+        if trigger != "resync" or not same or not topology:
+            return trigger
+        for action in topology:
+            self._events.tell("drift", f"queue {action.name} was gone from the broker")
+        return "drift"
+
+    def _tell_news(self, reading: Reading, plan: Plan) -> None:
+        before = self.last
+        if reading.faults and (before is None or before.reading.faults != reading.faults):
+            for fault in reading.faults:
+                log.error("{}", fault)
+                self._events.tell("file", str(fault))
+        if before is None or before.reading.in_force.revision != reading.in_force.revision:
+            log.info("revision {} is in force", reading.in_force.revision[:12])
+            self._events.tell("plan", f"revision {reading.in_force.revision[:12]} is in force")
+        known = set(before.plan.held) if before else set()
+        for held in plan.held:
+            if held not in known and not reading.settles_in:
+                log.warning("held: queue {}: {}", held.queue, held.reason)
+                self._events.tell("held", f"queue {held.queue}: {held.reason}")
+
+    def _drop_met_requests(self, reading: Reading, requests: Mapping[str, bool]) -> None:
+        """A deletion asked for by name is over once the file lists the queue again."""
+        if reading.current:
+            self.ledger.drop_requests(requests.keys() & reading.in_force.desired.all_queues().keys())
+
+    async def _pause(self, turn: Turn | None) -> None:
+        try:
+            async with asyncio.timeout(self._delay(turn)):
+                await self._woken.wait()
+        except TimeoutError:
+            self._triggers.append("resync")
+
+    def _delay(self, turn: Turn | None) -> float:
+        """Seconds until the next turn if nothing wakes the loop before."""
+        if turn is None:
+            return 1.0
+        if self._busy_turns:
+            return 0.0 if self._busy_turns < CALM_AFTER else 1.0
+        delays = [self._resync, self._attempts.next_retry() - time.monotonic()]
+        if turn.reading.settles_in:
+            delays.append(turn.reading.settles_in)
+        if any(held.messages is not None and not held.needs_confirmation for held in turn.plan.held):
+            delays.append(HELD_POLL_SECONDS)
+        if turn.broker is None:
+            delays.append(backoff(self._broker_failures, base=0.25, cap=5.0))
+        return max(0.0, min(delays))

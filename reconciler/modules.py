@@ -1,0 +1,128 @@
+"""Do the worker modules that the file names exist, and do they import? Asked of a process of its own, and remembered.
+
+Importing runs the user's code, so it never happens in the daemon, and the loop never waits for it: until there is a
+verdict the last good desired state stays in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reconciler.settings import Runtime
+from state.desired import Desired
+from state.processes import Pool
+
+CHECK_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Module:
+    """One worker module as it stands: another content or another environment is another question."""
+
+    name: str
+    env: tuple[tuple[str, str], ...]
+    stamp: tuple[int, int] | None  # modification time in ns and size; None if there is no such file
+
+
+class Modules:
+    """The verdicts on worker modules. `on_verdict` is called when a check has ended."""
+
+    def __init__(self, runtime: Runtime, on_verdict: Callable[[], None]) -> None:
+        self._runtime = runtime
+        self._on_verdict = on_verdict
+        self._verdicts: dict[Module, str | None] = {}
+        self._running: asyncio.Task[None] | None = None
+
+    def faults(self, desired: Desired) -> dict[Pool, str] | None:
+        """What is wrong with the Python workers of `desired`, by pool; None while they are still being checked."""
+        modules = self._modules_of(desired)
+        unknown = {module for module in modules.values() if module not in self._verdicts}
+        if unknown:
+            self._check(unknown)
+            return None
+        return {pool: fault for pool, module in modules.items() if (fault := self._verdicts[module]) is not None}
+
+    async def settled(self, desired: Desired) -> dict[Pool, str]:
+        """`faults`, once there is a verdict."""
+        while (faults := self.faults(desired)) is None:
+            if self._running is not None:
+                await asyncio.wait({self._running})
+        return faults
+
+    def _modules_of(self, desired: Desired) -> dict[Pool, Module]:
+        stamps: dict[str, tuple[int, int] | None] = {}
+        found = {}
+        for pool, worker in desired.pools():
+            if worker.command is None:
+                if pool.worker not in stamps:
+                    stamps[pool.worker] = stamp_of(self._runtime.workers / f"{pool.worker}.py")
+                found[pool] = Module(pool.worker, tuple(sorted(worker.env.items())), stamps[pool.worker])
+        return found
+
+    def _check(self, modules: set[Module]) -> None:
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._ask(sorted(modules, key=lambda m: (m.name, m.env))))
+
+    async def _ask(self, modules: list[Module]) -> None:
+        verdicts = await asyncio.to_thread(ask, modules, self._runtime)
+        self._verdicts = {**self._verdicts, **verdicts} if len(self._verdicts) < 10_000 else verdicts
+        self._on_verdict()
+
+    async def close(self) -> None:
+        if self._running is not None:
+            await asyncio.wait({self._running}, timeout=1)
+
+
+def available(folder: Path) -> list[str]:
+    """The names of the worker modules in the user's folder."""
+    try:
+        names = [p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")]
+    except OSError:
+        return []
+    return sorted(name for name in names if name not in RESERVED)
+
+
+# Modules of our own in the package `workers`: a user's file of such a name is never taken for a worker.
+RESERVED = frozenset({"base", "runtime"})
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def ask(modules: Iterable[Module], runtime: Runtime) -> dict[Module, str | None]:
+    """Has the modules imported in another process; blocks. A verdict is None for a good one, else what is wrong."""
+    modules = list(modules)
+    question = json.dumps([{"module": m.name, "env": {**given(m, runtime), **dict(m.env)}} for m in modules])
+    command = [runtime.python, "-P", runtime.entry, "check"]
+    env = {**os.environ, "WORKERS_FOLDER": str(runtime.workers), "AMQP_URL": runtime.amqp_url}
+    try:
+        done = subprocess.run(
+            command, input=question, capture_output=True, text=True, env=env, timeout=CHECK_SECONDS, check=False,
+            cwd=runtime.workers.parent,
+        )  # fmt: skip
+        answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        return dict.fromkeys(modules, f"the module could not be checked: {error}")
+    return {module: verdict_of(answers[i] if i < len(answers) else None) for i, module in enumerate(modules)}
+
+
+def given(module: Module, runtime: Runtime) -> dict[str, str]:
+    return {"WORKER_NAME": module.name}
+
+
+def verdict_of(answer: Mapping[str, Any] | None) -> str | None:
+    if answer is None:
+        return "the module could not be checked: its check ended without an answer"
+    return None if answer["ok"] else str(answer["error"])

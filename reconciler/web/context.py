@@ -1,0 +1,68 @@
+"""What the endpoints work with, handed in by the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from reconciler.events import Events
+from reconciler.loop import Loop, Turn
+from reconciler.modules import Modules
+from reconciler.settings import Settings
+from reconciler.supervisor import LogFollower
+from reconciler.supervisor.usage import Usage
+from state.file import DesiredFile, Edit
+from state.observed import ObservedQueue
+from state.processes import ObservedWorker
+
+
+@dataclass
+class Context:
+    """One for the whole app. `stopping` ends the streams when the daemon goes."""
+
+    settings: Settings
+    file: DesiredFile
+    loop: Loop
+    modules: Modules
+    events: Events
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    usage: Usage = field(default_factory=Usage)
+    follower: LogFollower = field(default_factory=LogFollower)
+
+    def workers(self, queue: str | None = None) -> list[ObservedWorker]:
+        return [w for w in self.loop.supervisor.observe() if queue is None or w.pool.queue == queue]
+
+    async def observe(self) -> dict[str, ObservedQueue]:
+        """The broker's queues now. Raises BrokerUnreachable."""
+        names = [*self.loop.intake.in_force.desired.all_queues(), *self.loop.ledger_names()]
+        return dict((await self.loop.broker.observe(names)).queues)
+
+    async def write(self, edit: Edit, *, may_create: bool = False) -> Write:
+        """Edits the file and wakes the loop. Raises as `DesiredFile.edit` does."""
+        revision, number = await asyncio.to_thread(self.file.edit, edit, may_create=may_create)
+        self.loop.wake("api")
+        return Write(self, revision, number)
+
+
+@dataclass(frozen=True)
+class Write:
+    """An edit that is in the file, on its way to being true."""
+
+    context: Context
+    revision: str
+    number: int
+
+    async def converged(self, reached: Callable[[Turn], bool], seconds: float) -> bool:
+        """Waits until a turn that knows this write has reached what it asks for."""
+        self.context.loop.wake("api")  # what was asked beside the file may be news too
+        return await self.context.loop.until(
+            lambda turn: turn.reading.write >= self.number and turn.reading.current and reached(turn), seconds
+        )
+
+
+def context_of(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context

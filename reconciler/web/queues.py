@@ -1,0 +1,301 @@
+"""`/queue/…`: list, create, publish, clear, delete."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import pika
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reconciler.diff import Properties, compare
+from reconciler.loop import Turn
+from reconciler.web.answers import ApiError, answer, flag_of, invalid, read_json, text_field, wait_of
+from reconciler.web.context import Context, context_of
+from reconciler.web.edits import AlreadyThere, create_queue, remove_queue, validated, zero_all
+from reconciler.web.views import queue_view
+from state.desired import NOTHING, Desired, Queue, check_name
+from state.ledger import Owned
+from state.observed import ObservedQueue
+from state.processes import ObservedWorker
+
+
+async def list_queues(request: Request) -> Response:
+    context = context_of(request)
+    seen = await context.observe()
+    names = sorted(seen.keys() | context.loop.intake.in_force.desired.all_queues().keys())
+    if (asked := request.query_params.get("queue_names")) is not None:
+        wanted = {asked, *(name.strip() for name in asked.split(",")), *asked.split(",")}
+        names = [name for name in names if name in wanted]
+    statuses = context.loop.last.status["queues"] if context.loop.last else {}
+    workers: dict[str, list[ObservedWorker]] = {}
+    for worker in context.workers():
+        workers.setdefault(worker.pool.queue, []).append(worker)
+    queues = [queue_view(n, seen.get(n), workers.get(n, []), statuses.get(n), context) for n in names]
+    return answer({"status": "success", "queue_count": len(queues), "queues": queues})
+
+
+# -- create ------------------------------------------------------------------------------------------------------
+
+
+async def create(request: Request) -> Response:
+    context, seconds = context_of(request), wait_of(request)
+    body = await read_json(request)
+    name = text_field(body, "queue_name")
+    properties = {key: value for key, value in body.items() if key != "queue_name"}
+    await check_new_queue(name, properties, context)
+    try:
+        write = await context.write(create_queue(name, properties), may_create=may_create(context))
+    except AlreadyThere:
+        return answer(created(name, "is in the file already", context.loop.intake.in_force.revision, True))
+    done = await write.converged(lambda turn: is_well(turn, name), seconds)
+    text = "created" if done else "is in the file; the broker and the workers follow"
+    return answer(created(name, text, write.revision, done), 201 if done else 202)
+
+
+def created(name: str, text: str, revision: str, converged: bool) -> dict[str, Any]:
+    return {"message": f"Queue {name} {text}", "queue_name": name, "revision": revision, "converged": converged}
+
+
+def may_create(context: Context) -> bool:
+    """A file is only started where none was lost: nothing is in force that an almost empty file would remove."""
+    return context.loop.intake.in_force.desired == NOTHING
+
+
+def is_well(turn: Turn, name: str) -> bool:
+    status = turn.status["queues"].get(name)
+    return bool(status and status["synced"] and status["healthy"])
+
+
+async def check_new_queue(name: str, properties: dict[str, Any], context: Context) -> None:
+    """Refuses what could never be reached, before anything is written."""
+    named(name)
+    if not valid_text(json.dumps(properties, ensure_ascii=False)):
+        raise invalid("", "a text in it is not valid Unicode (it holds half of a surrogate pair)")
+    in_force = context.loop.intake.in_force.desired
+    queue = validated(properties, in_force)
+    faults = await context.modules.settled(Desired(version=1, queues={name: queue}))
+    for pool, fault in faults.items():
+        raise invalid(f"workers.{pool.worker}", fault)
+    if (seen := await seen_if_connected(name, context)) is not None:
+        refuse_other_properties(name, queue, seen)
+
+
+def named(name: str) -> str:
+    try:
+        return check_name(name)
+    except ValueError as error:
+        raise invalid("queue_name", str(error)) from None
+
+
+async def seen_if_connected(name: str, context: Context) -> ObservedQueue | None:
+    turn = context.loop.last
+    if turn is None or turn.broker is None:
+        return None
+    return (await context.observe()).get(name)
+
+
+def refuse_other_properties(name: str, queue: Queue, seen: ObservedQueue) -> None:
+    have = Properties.seen(seen)
+    differences = list(compare(Properties.wanted(queue), have)) if have else []
+    if differences:
+        raise ApiError(
+            409,
+            f"queue {name} is at the broker already with other properties: {'; '.join(map(str, differences))} "
+            f"(ask for the same, or choose another name)",
+        )
+
+
+# -- publish -----------------------------------------------------------------------------------------------------
+
+
+async def publish(request: Request) -> Response:
+    context, name = context_of(request), request.path_params["queue_name"]
+    body = await read_json(request)
+    if "message" not in body:
+        raise invalid("message", "this field is missing (any JSON)")
+    message_id, now = str(uuid.uuid4()), datetime.now(UTC)
+    properties = message_properties(body, message_id, now)
+    if len(name.encode(errors="replace")) > 255 or not name:
+        raise ApiError(404, "there is no queue of that name (names have 1 to 255 bytes)")
+    content = {"message": body["message"], "timestamp": now.isoformat(), "message_id": message_id}
+    await context.loop.broker.publish(name, json.dumps(content).encode(), properties)
+    return answer({"message": "Message published", "queue": name, "message_id": message_id})
+
+
+KNOWN_FIELDS = ("message", "headers", "priority", "expiration")
+
+
+def message_properties(body: dict[str, Any], message_id: str, now: datetime) -> pika.BasicProperties:
+    for key in body:
+        if key not in KNOWN_FIELDS:
+            raise invalid(key, f"unknown field (known are {', '.join(KNOWN_FIELDS)})")
+    return pika.BasicProperties(
+        content_type="application/json",
+        delivery_mode=2,
+        message_id=message_id,
+        timestamp=int(now.timestamp()),
+        headers=headers_of(body.get("headers")),
+        priority=priority_of(body.get("priority")),
+        expiration=expiration_of(body.get("expiration")),
+    )
+
+
+def headers_of(value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise invalid("headers", "this is an object of names and values")
+    for name, content in value.items():
+        check_header(f"headers.{name}", name, content, depth=0)
+    if len(json.dumps(value)) > 100_000:
+        raise invalid("headers", "they are over 100,000 bytes (put it into the message)")
+    return value
+
+
+def check_header(path: str, name: str, value: Any, depth: int) -> None:
+    """AMQP tables hold short names, valid text and 64-bit numbers, and not without end."""
+    if depth > 20:
+        raise invalid(path, "it is nested too deeply (at most 20 levels)")
+    if not valid_text(name) or len(name.encode()) > 255:
+        raise invalid(path[:80], "a header's name is valid text of at most 255 bytes")
+    if isinstance(value, str) and not valid_text(value):
+        raise invalid(path, "the text is not valid Unicode (it holds half of a surrogate pair)")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise invalid(path, "the number does not fit into 64 bits (send it as text)")
+    inner = value.items() if isinstance(value, dict) else ((name, v) for v in value) if isinstance(value, list) else ()
+    for key, content in inner:
+        check_header(f"{path}.{key}", key, content, depth + 1)
+
+
+def valid_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def priority_of(value: Any) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 255:
+        raise invalid("priority", "this is a whole number from 0 to 255")
+    return value
+
+
+def expiration_of(value: Any) -> str | None:
+    """Milliseconds until the broker drops the message from the queue."""
+    if value is None:
+        return None
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < 2**32):
+        raise invalid("expiration", "this is a number of milliseconds, such as 60000")
+    return text
+
+
+# -- clear -------------------------------------------------------------------------------------------------------
+
+
+async def clear(request: Request) -> Response:
+    context, name, seconds = context_of(request), request.path_params["queue_name"], wait_of(request)
+    deadline = time.monotonic() + seconds
+    refuse_stream(name, context)
+    before = sum(w.running for w in context.workers(name))
+    write = await context.write(zero_all(name))
+    stopped = await write.converged(lambda _: not any(w.running for w in context.workers(name)), seconds)
+    body = {
+        "message": f"Queue {name} cleared",
+        "queue_name": name,
+        "messages_removed": 0,
+        "workers_stopped": before - sum(w.running for w in context.workers(name)),
+        "revision": write.revision,
+        "converged": stopped,
+    }
+    if not stopped:
+        text = f"Queue {name}: its workers are still finishing, so nothing was removed yet (clear it again then)"
+        return answer(body | {"message": text}, 202)
+    async with asyncio.timeout(max(5.0, deadline - time.monotonic())):
+        body["messages_removed"] = await context.loop.broker.purge(name)
+    return answer(body)
+
+
+def refuse_stream(name: str, context: Context) -> None:
+    queue = context.loop.intake.in_force.desired.all_queues().get(name)
+    if queue is not None and queue.type == "stream":
+        raise ApiError(409, f"queue {name} is a stream, and RabbitMQ does not clear streams (delete it with force)")
+
+
+# -- delete ------------------------------------------------------------------------------------------------------
+
+
+async def delete(request: Request) -> Response:
+    context, name, seconds = context_of(request), request.path_params["queue_name"], wait_of(request)
+    force = flag_of(request, "force")
+    desired = context.loop.intake.in_force.desired
+    refuse_dead_letter_target(name, desired)
+    if name in desired.queues:
+        await check_removable(name, desired.queues[name], force, context)
+    write = await context.write(remove_queue(name))
+    await asyncio.to_thread(context.loop.ledger.request, name, force)
+    done = await write.converged(lambda turn: is_gone(turn, name, context), seconds)
+    text = "deleted" if done else f"has left the file; it goes as soon as it may{why_not_yet(name, context)}"
+    body = {"message": f"Queue {name} {text}", "queue_name": name, "revision": write.revision, "converged": done}
+    return answer(body, 200 if done else 202)
+
+
+def refuse_dead_letter_target(name: str, desired: Desired) -> None:
+    users = [n for n, queue in desired.queues.items() if queue.dead_letter == name]
+    if users:
+        raise ApiError(409, f"queue {name} is the dead-letter queue of {users[0]} (change dead_letter there first)")
+
+
+async def check_removable(name: str, queue: Queue, force: bool, context: Context) -> None:
+    """Refuses, while the file still lists the queue, what would not be deleted. Raises BrokerUnreachable."""
+    if force and not context.loop.broker.connected:
+        return
+    seen = (await context.observe()).get(name)
+    if seen is None or force:
+        await own(name, seen, context)
+        return
+    if seen.messages and queue.on_remove != "delete":
+        raise ApiError(
+            409,
+            f"queue {name} holds {seen.messages} messages (drain or clear it first, or say ?force=true to lose them)",
+            messages=seen.messages,
+        )
+    if not owned(name, context):
+        raise ApiError(
+            409,
+            f"queue {name} was there before it was in queues.yaml, so it is not ours to delete "
+            f"(take it out of the file to leave it alone, or say ?force=true)",
+        )
+
+
+def owned(name: str, context: Context) -> bool:
+    turn = context.loop.last
+    return bool(turn and turn.broker and name in context.loop.ledger.owned(turn.broker.identity))
+
+
+async def own(name: str, seen: ObservedQueue | None, context: Context) -> None:
+    """A deletion with force is also the word that a queue which was there before is ours to delete."""
+    turn = context.loop.last
+    if seen is not None and turn is not None and turn.broker is not None:
+        await asyncio.to_thread(context.loop.ledger.claim, turn.broker.identity, {name: Owned()})
+
+
+def is_gone(turn: Turn, name: str, context: Context) -> bool:
+    return (
+        turn.broker is not None and name not in turn.queues and not context.workers(name) and not owned(name, context)
+    )
+
+
+def why_not_yet(name: str, context: Context) -> str:
+    turn = context.loop.last
+    held = next((h.reason for h in turn.plan.held if h.queue == name), None) if turn else None
+    return f" ({held})" if held else ""

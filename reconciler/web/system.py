@@ -1,0 +1,92 @@
+"""`/status`, `/plan`, `/sync`, `/events`, and what machines ask for: health, readiness, OpenAPI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reconciler.loop import Turn
+from reconciler.plan import Action, Delete, Plan
+from reconciler.status import held_status
+from reconciler.web.answers import ApiError, answer, read_json, text_field, wait_of
+from reconciler.web.context import Context, context_of
+from reconciler.web.openapi import document
+from reconciler.web.streams import Sent, stream
+
+
+async def status(request: Request) -> Response:
+    return answer(status_of(context_of(request)))
+
+
+def status_of(context: Context) -> dict[str, Any]:
+    if context.loop.last is None:
+        raise ApiError(503, "the first reconciliation has not ended yet (ask again in a moment)")
+    return dict(context.loop.last.status)
+
+
+async def plan(request: Request) -> Response:
+    return answer(plan_view(await context_of(request).loop.preview()))
+
+
+def plan_view(turn: Turn) -> dict[str, Any]:
+    problems = {"file_error": turn.status["file_error"], "broker_error": turn.broker_error}
+    return plan_body(turn.reading.in_force.revision, turn.plan) | problems
+
+
+def plan_body(revision: str, plan: Plan) -> dict[str, Any]:
+    actions = [action_view(action) for action in plan.actions]
+    return {"revision": revision, "actions": actions, "held": held_status(plan.held, revision)}
+
+
+def action_view(action: Action) -> dict[str, Any]:
+    messages = action.messages if isinstance(action, Delete) else 0
+    kind = type(action).__name__.lower()
+    return {"action": kind, "subject": action.name, "text": str(action), "cost": action.cost, "messages": messages}
+
+
+async def sync(request: Request) -> Response:
+    context, seconds = context_of(request), wait_of(request)
+    body = await read_json(request, optional=True)
+    number = context.loop.started
+    if body.get("confirm") is not None:
+        confirm(text_field(body, "confirm"), context)
+    context.loop.retry_everything()
+    await context.loop.until(lambda turn: turn.number > number and not turn.plan.actions, seconds)
+    return answer(status_of(context))
+
+
+def confirm(revision: str, context: Context) -> None:
+    in_force = context.loop.intake.in_force.revision
+    if len(revision) < 8 or not in_force.startswith(revision):
+        raise ApiError(409, f"revision {revision[:64]} is not in force (it is {in_force}; look at /plan again)")
+    context.loop.confirm(in_force)
+
+
+async def events(request: Request) -> Response:
+    context = context_of(request)
+    last = request.headers.get("last-event-id", "")
+    after = int(last) if last.isascii() and last.isdigit() and len(last) < 20 else 0
+    return stream(told(context, after), context.stopping)
+
+
+async def told(context: Context, after: int) -> AsyncIterator[Sent]:
+    async for event in context.events.listen(after):
+        yield Sent(json.dumps(event.as_json()), id=str(event.id), event=event.kind)
+
+
+async def healthz(_: Request) -> Response:
+    return answer({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    if not context_of(request).loop.reconciled:
+        raise ApiError(503, "the first reconciliation has not ended yet (is the broker there? see /status)")
+    return answer({"status": "ready"})
+
+
+async def openapi(_: Request) -> Response:
+    return answer(document())

@@ -1,0 +1,257 @@
+"""The daemon: puts the parts together, keeps them running in one asyncio loop, and takes them down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from loguru import logger as log
+
+from reconciler.broker.broker import Broker
+from reconciler.broker.embedded import EmbeddedBroker
+from reconciler.errors import Permanent
+from reconciler.events import Events
+from reconciler.intake import Intake
+from reconciler.loop import Loop
+from reconciler.modules import Modules
+from reconciler.settings import Runtime, Settings
+from reconciler.supervisor import Event, Supervisor
+from reconciler.watch import Watch
+from reconciler.web.app import create_app
+from reconciler.web.context import Context
+from state.file import DesiredFile, write_atomically
+from state.ledger import Ledger
+
+# Changes of a worker that a turn has to see at once; the others only change what the next turn sees.
+NEWS = ("ready", "unready", "exited", "backoff", "stopped", "adopted")
+
+
+class CannotStart(Permanent):
+    """The daemon cannot start."""
+
+
+@dataclass(frozen=True)
+class BrokerAt:
+    """Where the broker is: given by the user, or embedded."""
+
+    amqp_url: str
+    management_url: str | None
+
+
+def run(settings: Settings) -> None:
+    """Runs until SIGINT or SIGTERM, then drains and stops everything that it started. Raises CannotStart."""
+    try:
+        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(f"{settings.state} cannot be made: {error.strerror} (set RECONCILER_STATE)") from None
+    with only_one(settings):
+        asyncio.run(_run(settings))
+
+
+@contextlib.contextmanager
+def only_one(settings: Settings) -> Iterator[None]:
+    """Holds the state folder's lock. Raises CannotStart if another daemon has it."""
+    fd = os.open(settings.state / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CannotStart(already_runs(settings)) from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def already_runs(settings: Settings) -> str:
+    try:
+        known = json.loads((settings.state / "daemon.json").read_bytes())
+        where = f"pid {known['pid']}, {known['url']}"
+    except (OSError, ValueError, KeyError):
+        where = "it is just starting or stopping"
+    return f"a reconciler runs on {settings.state} already ({where}); stop it first, or set RECONCILER_STATE"
+
+
+async def _run(settings: Settings) -> None:
+    stop = Stop()
+    listener = listen(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        at = await stack.enter_async_context(broker_at(settings, stop))
+        if not stop.asked.is_set():
+            await serve(settings, at, listener, stop)
+
+
+class Stop:
+    """SIGINT or SIGTERM asks to stop; a second one not to wait any longer."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurry = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self.asked.is_set():
+            log.warning("stopping at once")
+            self.hurry.set()
+        else:
+            log.info("stopping: the workers finish their messages (once more to stop at once)")
+            self.asked.set()
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A bound socket, before anything else is started. Raises CannotStart."""
+    where = f"{settings.host}:{settings.port}"
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CannotStart(f"cannot listen on {where}: {reason} (set RECONCILER_HOST and RECONCILER_PORT)") from None
+    return listener
+
+
+@contextlib.asynccontextmanager
+async def broker_at(settings: Settings, stop: Stop) -> AsyncIterator[BrokerAt]:
+    """The user's broker, or the embedded one, which is started here and stopped at the end."""
+    if settings.amqp_url is not None:
+        yield BrokerAt(settings.amqp_url, settings.management_url)
+        return
+    node = EmbeddedBroker(settings.broker_folder)
+    starting = asyncio.create_task(node.start(log.info))
+    asked = asyncio.create_task(stop.asked.wait())
+    try:
+        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+        yield BrokerAt(node.amqp_url, node.management_url) if starting.done() else BrokerAt("", None)
+    finally:
+        asked.cancel()
+        await asyncio.wait({starting})
+        log.info("stopping the embedded broker")
+        await node.stop()
+
+
+async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop: Stop) -> None:
+    """Everything between the broker being there and the last worker being gone."""
+    context, supervisor = assemble(settings, at)
+    loop = context.loop
+    await supervisor.start()
+    server = Server(uvicorn.Config(create_app(context), lifespan="off", log_config=None, timeout_graceful_shutdown=1))
+    watch = Watch(settings.file, settings.workers, lambda: loop.wake("file"))
+    running = [
+        asyncio.create_task(loop.run(), name="the loop"),
+        asyncio.create_task(watch.run(), name="the watch on the file"),
+        asyncio.create_task(server.serve(sockets=[listener]), name="the web server"),
+    ]
+    announce(settings, at, listener)
+    try:
+        await until_stopped(stop, running)
+    finally:
+        (settings.state / "daemon.json").unlink(missing_ok=True)
+        context.stopping.set()
+        server.should_exit = True
+        for task in running[:2]:
+            task.cancel()
+        await drain(supervisor, stop)
+        await asyncio.wait(running, timeout=5)
+        await context.modules.close()
+        await loop.broker.close()
+
+
+def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor]:
+    events = Events()
+    runtime = Runtime(settings.workers, at.amqp_url)
+    file = DesiredFile(settings.file)
+
+    def on_worker(event: Event) -> None:
+        where = f"{event.pool}[{event.slot}]"
+        text = f"{where} {event.kind}" + (f": {event.text}" if event.text else "")
+        events.tell("worker", text, queue=event.pool.queue, worker=event.pool.worker, slot=event.slot, pid=event.pid)
+        log.log("WARNING" if event.kind == "backoff" else "DEBUG", "{}", text)
+        if event.kind in NEWS:
+            loop.wake("exit")
+
+    try:
+        broker = Broker(at.amqp_url, at.management_url, on_lost=lambda: loop.wake("resync"))
+    except ValueError as error:
+        raise CannotStart(f"AMQP_URL or MANAGEMENT_URL is not usable: {error}") from None
+    supervisor = Supervisor(settings.state, on_worker)
+    modules = Modules(runtime, on_verdict=lambda: loop.wake("file"))
+    ledger = Ledger.load(settings.state / "ledger.json")
+    if ledger.broken:
+        log.error("{}", ledger.broken)
+    intake = Intake(file, modules, settings.state / "last-good.yaml")
+    loop = Loop(intake, broker, supervisor, ledger, runtime, events, settings.resync)
+    return Context(settings, file, loop, modules, events), supervisor
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the daemon has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def announce(settings: Settings, at: BrokerAt, listener: socket.socket) -> None:
+    """Tells people and the command line where the daemon is."""
+    url = url_of(listener)
+    known: dict[str, Any] = {
+        "pid": os.getpid(),
+        "url": url,
+        "file": str(settings.file),
+        "amqp_url": at.amqp_url,
+        "management_url": at.management_url,
+    }
+    write_atomically(settings.state / "daemon.json", json.dumps(known).encode())
+    log.info("{} → {}", settings.file, url)
+
+
+def url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def until_stopped(stop: Stop, running: list[asyncio.Task[None]]) -> None:
+    """Returns when asked to stop. Raises if a part ends by itself: half a daemon must not go on."""
+    asked = asyncio.create_task(stop.asked.wait())
+    try:
+        done, _ = await asyncio.wait({asked, *running}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+    for task in done - {asked}:
+        raise CannotStart(f"{task.get_name()} ended by itself: {task.exception() or 'no reason given'}")
+
+
+async def drain(supervisor: Supervisor, stop: Stop) -> None:
+    closing = asyncio.create_task(supervisor.close())
+    hurry = asyncio.create_task(stop.hurry.wait())
+    await asyncio.wait({closing, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    if not closing.done():
+        await supervisor.close(0)
+    await closing
+
+
+def known_daemon(state: Path) -> dict[str, Any] | None:
+    """What the daemon on this state folder announced, if it is alive."""
+    try:
+        known = json.loads((state / "daemon.json").read_bytes())
+        os.kill(known["pid"], 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(known)

@@ -1,0 +1,120 @@
+"""What the command line prints: coloured tables on a terminal, plain aligned text in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
+
+from reconciler.apply import Result
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+COLOURS = {"in place": "green", "restart": "yellow", "recreate": "magenta", "destructive": "bold red"}
+SIGNS = {"declare": "+", "start": "+", "delete": "-", "stop": "-", "claim": "~", "release": "~"}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
+    """Columns under a heading: with lines and colours on a terminal, only aligned elsewhere."""
+    listed = [list(row) for row in rows]
+    if console.is_terminal:
+        made = Table(*head, box=None, header_style="bold", padding=(0, 2, 0, 0))
+        for row in listed:
+            made.add_row(*row)
+        return made
+    plain = [list(head), *([Text.from_markup(cell).plain for cell in row] for row in listed)]
+    widths = [max(len(row[i]) for row in plain) for i in range(len(head))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in plain)
+    return Text("\n".join(lines))
+
+
+def status_view(status: Mapping[str, Any]) -> RenderableType:
+    parts: list[RenderableType] = [Text.from_markup(headline(status))]
+    if status["file_error"]:
+        parts.append(Text(status["file_error"], style="red"))
+    if held := status["held"]:
+        parts += [
+            Text.from_markup(f"[yellow]held[/] {escape(h['queue'])}: {escape(h['reason'])}") for h in held["actions"]
+        ]
+        if held["needs_confirmation"]:
+            parts.append(Text(f"confirm with: reconciler sync --confirm {held['revision']}", style="yellow"))
+    parts.append(table(("QUEUE", "MESSAGES", "WORKERS", "READY", "RESTARTS", "STATE"), queue_rows(status["queues"])))
+    return Group(*parts)
+
+
+def headline(status: Mapping[str, Any]) -> str:
+    broker = status["broker"]
+    synced = "[green]synced[/]" if status["synced"] else "[yellow]not synced[/]"
+    healthy = "[green]healthy[/]" if status["healthy"] else "[red]not healthy[/]"
+    where = (
+        f"RabbitMQ {broker['version']}" if broker["connected"] else f"[red]no broker: {escape(str(broker['error']))}[/]"
+    )
+    return f"{synced}, {healthy}, revision {status['revision'][:12]}, {where}"
+
+
+def queue_rows(queues: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for name, queue in queues.items():
+        well = queue["synced"] and queue["healthy"]
+        state = "[green]ok[/]" if well else f"[red]{escape(queue['reason'] or 'working on it')}[/]"
+        messages = "?" if queue["messages"] is None else f"{queue['messages']:,}"
+        workers = list(queue["workers"].items()) or [("-", None)]
+        for i, (worker, pool) in enumerate(workers):
+            first = i == 0
+            ready = f"{pool['ready']}/{pool['desired']}" if pool else "-"
+            restarts = str(pool["restarts"]) if pool else "-"
+            yield (
+                escape(name) if first else "",
+                messages if first else "",
+                escape(worker),
+                ready,
+                restarts,
+                state if first else "",
+            )
+
+
+class Progress:
+    """A bar of actions done; only on a terminal."""
+
+    def __init__(self) -> None:
+        self._bar = RichProgress(console=errors, transient=True, disable=not errors.is_terminal)
+
+    def start(self, total: int) -> None:
+        self._task = self._bar.add_task("applying", total=total)
+
+    def told(self, result: Result) -> None:
+        self._bar.advance(self._task)
+        if result.error is not None:
+            errors.print(f"[red]{escape(str(result.action))}: {escape(str(result.error))}[/]")
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def progress() -> Progress:
+    return Progress()
+
+
+def waiting(text: str) -> AbstractContextManager[Any]:
+    """A spinner on a terminal for what may take more than a moment."""
+    return errors.status(text) if errors.is_terminal else nullcontext()
+
+
+def plan_text(plan: Mapping[str, Any]) -> Text:
+    """The plan, a line an action."""
+    lines = []
+    for action in plan["actions"]:
+        sign, colour = SIGNS.get(action["action"], "~"), COLOURS[action["cost"]]
+        lines.append(f"[{colour}]{sign} {escape(action['text'])}[/] [dim]({action['cost']})[/]")
+    for held in (plan["held"] or {}).get("actions", ()):
+        lines.append(f"[yellow]! queue {escape(held['queue'])} is held: {escape(held['reason'])}[/]")
+    return Text.from_markup("\n".join(lines) or "nothing to do")

@@ -1,0 +1,74 @@
+"""What all tests share: a real broker for the session, a virtual host for each test, and the whole system running."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.nodes import TestNode, TestVhost
+from tests.system import System
+
+_numbers = itertools.count(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
+    """Runs `async def test_…` in a loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestNode]:
+    """One node for the whole session."""
+    node = TestNode(tmp_path_factory.mktemp("broker"))
+    node.start()
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def vhost(broker: TestNode) -> Iterator[TestVhost]:
+    """A virtual host of this test's own on the session's node."""
+    made = broker.make_vhost(f"test/{next(_numbers)}")
+    yield made
+    broker.drop_vhost(made.name)
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[TestNode]:
+    """A node of this test's own, to be stopped, killed and started at will. It runs."""
+    node = TestNode(tmp_path / "own-broker")
+    node.start()
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def system(tmp_path: Path, vhost: TestVhost) -> Iterator[System]:
+    """A folder with queues.yaml and workers/, on this test's virtual host. Call `start()` to have the daemon run."""
+    made = System(tmp_path / "site", vhost.amqp_url, vhost.management_url)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def live_system(system: System) -> System:
+    """The whole system, running, with no queues yet."""
+    system.start()
+    return system
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """The quick and pure first, the whole system last: a plain mistake shows in seconds."""
+    order = {"state": 0, "reconciler": 1, "supervisor": 2, "workers": 3, "broker": 4, "web": 5, "live": 6}
+    items.sort(key=lambda item: order.get(Path(item.path).parent.name, 1))

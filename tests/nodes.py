@@ -1,0 +1,81 @@
+"""Real brokers for the tests: the embedded node, driven without a loop of one's own, and virtual hosts on it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+
+from reconciler.broker.embedded import EmbeddedBroker
+
+
+class TestNode:
+    """A private rabbitmq-server."""
+
+    __test__ = False
+
+    def __init__(self, folder: Path) -> None:
+        self._broker = EmbeddedBroker(folder)
+
+    @property
+    def amqp_url(self) -> str:
+        return self._broker.amqp_url
+
+    @property
+    def management_url(self) -> str:
+        return self._broker.management_url
+
+    @property
+    def pid(self) -> int | None:
+        return self._broker.pid
+
+    @property
+    def folder(self) -> Path:
+        return self._broker.folder
+
+    def start(self) -> None:
+        asyncio.run(self._broker.start())
+
+    def stop(self) -> None:
+        asyncio.run(self._broker.stop())
+
+    def kill(self) -> None:
+        asyncio.run(self._broker.kill())
+
+    def make_vhost(self, name: str) -> TestVhost:
+        user = self.amqp_url.removeprefix("amqp://").partition(":")[0]
+        with self.api() as api:
+            api.put(f"/api/vhosts/{quote(name, safe='')}").raise_for_status()
+            full = {"configure": ".*", "write": ".*", "read": ".*"}
+            api.put(f"/api/permissions/{quote(name, safe='')}/{user}", json=full).raise_for_status()
+        base = self.amqp_url.rpartition("/")[0]
+        return TestVhost(name, f"{base}/{quote(name, safe='')}", self.management_url, self)
+
+    def drop_vhost(self, name: str) -> None:
+        with self.api() as api:
+            api.delete(f"/api/vhosts/{quote(name, safe='')}")
+
+    def api(self) -> httpx.Client:
+        return httpx.Client(base_url=self.management_url, timeout=20, trust_env=False)
+
+
+@dataclass(frozen=True)
+class TestVhost:
+    """A virtual host of a test's own, with everything in it."""
+
+    __test__ = False
+
+    name: str
+    amqp_url: str
+    management_url: str
+    node: TestNode
+
+    def queues(self) -> dict[str, dict[str, object]]:
+        """Every queue by name, with live counts of classic queues."""
+        query = {"disable_stats": "true", "enable_queue_totals": "true"}
+        with self.node.api() as api:
+            found = api.get(f"/api/queues/{quote(self.name, safe='')}", params=query)
+        return {queue["name"]: queue for queue in found.raise_for_status().json()}

@@ -1,0 +1,74 @@
+// The head of the page: the one word, the facts below it, and the banners for what needs a person.
+
+import { el, setClass, setHidden, setText } from "../dom.js";
+import { ago, count, milliseconds, plural, time, visible } from "../format.js";
+
+const $ = (id) => document.getElementById(id);
+
+export class Head {
+  constructor() {
+    this.status = null;
+  }
+
+  update(status, state, sum, now) {
+    this.status = status;
+    this.pill(state);
+    setText($("revision"), status.revision ? status.revision.slice(0, 12) : "none yet");
+    $("revision").title = status.revision ?? "";
+    setText($("commit"), status.commit ? `commit ${status.commit.slice(0, 10)}` : "");
+    setText($("broker"), status.broker.version ? `RabbitMQ ${status.broker.version}` : status.broker.connected ? "connected" : "away");
+    setText($("queues-sum"), count(sum.all));
+    setText($("queues-sub"), sum.unmanaged ? `${count(sum.unmanaged)} unmanaged` : "all managed");
+    setText($("workers-sum"), `${count(sum.ready)}/${count(sum.desired)}`);
+    setText($("messages-sum"), count(sum.messages));
+    this.blind(status.broker);
+    this.faults(status);
+    this.tick(now);
+  }
+
+  pill({ word, tone, moving }) {
+    setText($("state"), word);
+    setClass($("state"), `pill tone-${tone}${moving ? " pulse" : ""}`);
+    document.title = word === "Synced" ? "queue-reconciler" : `${word} · queue-reconciler`;
+  }
+
+  tick(now) {
+    const last = this.status?.last_reconcile;
+    const at = time(last?.at);
+    setText($("last"), at === null ? "–" : ago(now - at));
+    setText($("last-sub"), at === null ? "" : [milliseconds(last.seconds), last.trigger].filter(Boolean).join(", "));
+    $("last").title = at === null ? "" : new Date(at).toLocaleString();
+  }
+
+  /** Without the management API some things cannot be seen; that is worth a word, not an alarm. */
+  blind(broker) {
+    const cannot = broker.cannot_see ?? [];
+    setText($("broker-sub"), broker.error ?? (cannot.length ? `AMQP only: no ${cannot.join(", ")}` : broker.management ? "management on" : ""));
+    $("broker-sub").title = [broker.error, broker.management_error].filter(Boolean).join("\n") || $("broker-sub").textContent;
+  }
+
+  faults(status) {
+    const faults = (status.file_error ?? "").split("\n").filter(Boolean);
+    setHidden($("faults"), faults.length === 0);
+    setText($("faults-title"), `queues.yaml has ${plural(faults.length, "fault")}`);
+    const text = faults.join("\n");
+    if (this.faultText === text) return;
+    this.faultText = text;
+    $("faults-list").replaceChildren(...faults.map(faultLine));
+  }
+}
+
+/** `file:12:7: path: what (fix)`, its place set apart. */
+function faultLine(fault) {
+  const found = /^(.*?:\d+:\d+:?|[^\s:]+:)\s*(.*)$/s.exec(fault);
+  if (!found) return el("li", {}, visible(fault));
+  return el("li", {}, el("b", {}, visible(found[1])), " ", visible(found[2]));
+}
+
+/** What is wrong with the page's own sight of things; null for nothing. */
+export function showStale(text) {
+  setHidden($("stale"), text === null);
+  setText($("stale-text"), text ?? "");
+  document.body.classList.toggle("is-stale", text !== null);
+}
+

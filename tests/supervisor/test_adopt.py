@@ -80,7 +80,7 @@ async def test_the_family_of_an_adopted_one_is_killed_with_it(tmp_path: Path) ->
     family = TELL + (
         "import subprocess\n"
         "child = subprocess.Popen(['sleep', '1000'])\n"
-        "tell(f'READY=1\\nX_CHILD={child.pid}'); print(child.pid, flush=True)\n"
+        "print(child.pid, flush=True); tell(f'READY=1\\nX_CHILD={child.pid}')\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwait()\n"
     )
     with killed_daemon(tmp_path, family, family) as pids:
@@ -146,6 +146,7 @@ async def test_a_number_that_passed_on_to_a_stranger(tmp_path: Path, change: dic
         try:
             with killed_daemon(tmp_path, GOOD) as (pid,):
                 os.kill(pid, signal.SIGKILL)
+                await async_eventually(lambda: is_gone(pid))
                 stat = proc.read_stat(stranger.pid)
                 assert stat
                 edit_record(tmp_path, **{"pid": stranger.pid, "start_time": stat.start_time} | change)

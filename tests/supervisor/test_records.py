@@ -10,7 +10,7 @@ import pytest
 from reconciler.supervisor import records as module
 from reconciler.supervisor.records import Record, Records
 from state.processes import Pool, WorkerState
-from tests.supervisor.support import POOL, is_gone, spec, supervised
+from tests.supervisor.support import POOL, TELL, is_gone, spec, supervised
 from tests.waiting import async_eventually
 
 
@@ -19,12 +19,15 @@ def read_all(folder: Path) -> list[dict[str, object]]:
 
 
 async def test_on_disk_from_the_start(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    waits = TELL + f"while not os.path.exists({str(go)!r}): time.sleep(0.01)\ntell('READY=1')\nwait()\n"
     async with supervised(tmp_path) as it:
-        it.supervisor.start_worker(spec(env={"SECRET": "s"}), 0)
+        it.supervisor.start_worker(spec(waits, env={"SECRET": "s"}), 0)
         await async_eventually(lambda: it.kinds() == ["started"])
         (record,) = read_all(tmp_path)
         assert (record["pid"], record["slot"], record["ready_since"]) == (it.worker().pid, 0, None)
         assert "SECRET" in json.dumps(record)
+        go.touch()
         await async_eventually(lambda: it.state() is WorkerState.READY)
         assert read_all(tmp_path)[0]["ready_since"]
         it.supervisor.stop_worker(POOL, 0)

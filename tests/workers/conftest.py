@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_bench import Bench, Proxy
+from tests.workers.worker_bench import Bench, Proxy
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from worker_bench import ENTRY
+from tests.workers.worker_bench import ENTRY
 
 GOOD = """
     from .base import BaseWorker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from worker_bench import VERBS, Bench, Proxy
+from tests.workers.worker_bench import VERBS, Bench, Proxy
 
 
 def test_a_handler_outlasts_many_heartbeats(bench: Bench) -> None:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from worker_bench import ENTRY, Bench
+from tests.workers.worker_bench import ENTRY, Bench
 
 TEMPLATE = """
 from .base import BaseWorker

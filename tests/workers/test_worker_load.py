@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from worker_bench import Bench, until
+from tests.workers.worker_bench import Bench, until
 
 COUNT = """
     import os

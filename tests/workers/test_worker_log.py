@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from worker_bench import ENTRY, VERBS, Bench, until
+from tests.workers.worker_bench import ENTRY, VERBS, Bench, until
 
 
 def test_every_way_to_say_something(bench: Bench) -> None:

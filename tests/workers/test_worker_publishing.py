@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker_bench import VERBS, Bench, Proxy, until
+from tests.workers.worker_bench import VERBS, Bench, Proxy, until
 
 PUBLISH = "ch.basic_publish('', 'out', b'{}')"
 

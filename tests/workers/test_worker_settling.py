@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from itertools import pairwise
 
-from worker_bench import VERBS, Bench, Proxy, until
+from tests.workers.worker_bench import VERBS, Bench, Proxy, until
 
 ACKED = [
     "result = None",

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from worker_bench import VERBS, Bench
+from tests.workers.worker_bench import VERBS, Bench
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -212,7 +212,7 @@ function messages(queue) {
 
 function place(queue) {
   if (!queue.seen) return "not there yet";
-  const parts = [queue.type, queue.durable === false ? "not durable" : "durable", queue.state, `vhost ${queue.seen.vhost}`];
+  const parts = [queue.type, queue.durable === false ? "not durable" : "durable", queue.state, `vhost\u00a0${visible(queue.seen.vhost)}`];
   return parts.filter(Boolean).join(", ");
 }
 

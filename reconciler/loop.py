@@ -149,11 +149,11 @@ class Loop:
 
     async def turn(self, trigger: str, started: float) -> Turn:
         requests = dict(self.ledger.requests)
-        before = self.intake.in_force.revision
         reading = await self.intake.read()
-        observed, error = await self._observe(reading.in_force)
-        if reading.in_force.revision != before:
+        if self.last is None or self.last.reading.in_force.revision != reading.in_force.revision:
             self._attempts.forget()
+        self._tell_news(reading)
+        observed, error = await self._observe(reading.in_force)
         plan = self._plan(reading, observed, requests)
         results = await self._apply(plan, observed)
         turn = self._finish(reading, observed, error, plan, results, trigger, started)
@@ -220,7 +220,7 @@ class Loop:
         started: float,
     ) -> Turn:
         self._busy_turns = self._busy_turns + 1 if results else 0
-        self._tell_news(reading, plan)
+        self._tell_held(reading, plan)
         last = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "seconds": round(time.monotonic() - started, 4),
@@ -261,16 +261,19 @@ class Loop:
             self._events.tell("drift", f"queue {action.name} was gone from the broker")
         return "drift"
 
-    def _tell_news(self, reading: Reading, plan: Plan) -> None:
+    def _tell_news(self, reading: Reading) -> None:
         before = self.last
         if reading.faults and (before is None or before.reading.faults != reading.faults):
             for fault in reading.faults:
                 log.error("{}", fault)
                 self._events.tell("file", str(fault))
-        if before is None or before.reading.in_force.revision != reading.in_force.revision:
+        known = before.reading.in_force if before else InForce()
+        if known.revision != reading.in_force.revision:
             log.info("revision {} is in force", reading.in_force.revision[:12])
             self._events.tell("plan", f"revision {reading.in_force.revision[:12]} is in force")
-        known = set(before.plan.held) if before else set()
+
+    def _tell_held(self, reading: Reading, plan: Plan) -> None:
+        known = set(self.last.plan.held) if self.last else set()
         for held in plan.held:
             if held not in known and not reading.settles_in:
                 log.warning("held: queue {}: {}", held.queue, held.reason)

@@ -19,6 +19,8 @@ from state.observed import ObservedBroker, ObservedQueue
 
 # Counts of quorum queues and streams follow a tick of five seconds: zeros are believed when they outlast it.
 TICK_SECONDS = 6.0
+# A management API behind a firewall costs seconds a question: it is not asked again at once.
+MANAGEMENT_RETRY_SECONDS = 5.0
 
 
 class Broker:
@@ -36,6 +38,7 @@ class Broker:
         url = management_url or derived_management_url(amqp_url)
         self._management = Management(url, credentials.username, credentials.password, self.vhost)
         self.management_error: str | None = None  # why the management API is not used, None if it is
+        self._management_due = 0.0  # when it is asked again after it failed
         self._verified: dict[str, Queue] = {}  # over AMQP alone: what the broker has agreed to, by name
         self._quiet_since: dict[str, float] = {}
 
@@ -56,12 +59,14 @@ class Broker:
         )
 
     async def _see(self, names: Iterable[str]) -> dict[str, ObservedQueue]:
-        try:
-            found = await self._management.queues()
-            self.management_error = None
-            return {q["name"]: from_management(q) for q in found}
-        except ManagementUnavailable as error:
-            self.management_error = str(error)
+        if time.monotonic() >= self._management_due:
+            try:
+                found = await self._management.queues()
+                self.management_error = None
+                return {q["name"]: from_management(q) for q in found}
+            except ManagementUnavailable as error:
+                self.management_error = str(error)
+                self._management_due = time.monotonic() + MANAGEMENT_RETRY_SECONDS
         seen = await asyncio.gather(*(self._see_one(name) for name in set(names)))
         return {queue.name: queue for queue in seen if queue is not None}
 

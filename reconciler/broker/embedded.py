@@ -179,6 +179,8 @@ class _Process:
         if self._child is not None and self._child.poll() is not None:
             return False
         start_time = _start_time(self.pid)
+        if start_time is None and self._child is not None:
+            self._child.wait()  # it ended between the two looks: take it in, so that no zombie stays
         return start_time is not None and start_time == self._start_time
 
     @property

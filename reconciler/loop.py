@@ -285,11 +285,14 @@ class Loop:
             self.ledger.drop_requests(requests.keys() & reading.in_force.desired.all_queues().keys())
 
     async def _pause(self, turn: Turn | None) -> None:
+        delay = self._delay(turn)
         try:
-            async with asyncio.timeout(self._delay(turn)):
+            async with asyncio.timeout(delay):
                 await self._woken.wait()
         except TimeoutError:
-            self._triggers.append("resync")
+            # A look that follows up on the turn before has that one's reason.
+            follows_up = turn is not None and delay < self._resync
+            self._triggers.append(turn.status["last_reconcile"]["trigger"] if turn and follows_up else "resync")
 
     def _delay(self, turn: Turn | None) -> float:
         """Seconds until the next turn if nothing wakes the loop before."""

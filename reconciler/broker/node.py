@@ -208,14 +208,15 @@ def _is_free(port: int) -> bool:
 def _new_node(folder: Path) -> Node:
     name = f"reconciler-{secrets.token_hex(4)}@localhost"
     secret = secrets.token_hex(16), secrets.token_hex(16)
-    return Node(folder, name, "reconciler", *secret, *free_ports(4))
+    amqp, management, dist, epmd = free_ports(4)
+    return Node(folder, name, "reconciler", *secret, amqp, management, dist, epmd)
 
 
 def _on_free_ports(node: Node) -> Node:
     if all(_is_free(port) for port in node.ports):
         return node
-    names = ("amqp_port", "management_port", "dist_port", "epmd_port")
-    return dataclasses.replace(node, **dict(zip(names, free_ports(4), strict=True)))
+    amqp, management, dist, epmd = free_ports(4)
+    return dataclasses.replace(node, amqp_port=amqp, management_port=management, dist_port=dist, epmd_port=epmd)
 
 
 def _write_files(node: Node) -> None:

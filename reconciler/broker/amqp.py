@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -171,17 +172,20 @@ def unreachable(to: pika.ConnectionParameters, reason: BaseException) -> BrokerU
 
 
 def text_of(reason: BaseException) -> str:
-    """The innermost cause of a pika error in words; pika nests them in `exceptions` and `args`."""
+    """The innermost cause of a pika error in words; pika nests them in `exceptions`, `exception` and `args`."""
     for _ in range(8):
-        inner = getattr(reason, "exceptions", None) or [a for a in reason.args if isinstance(a, BaseException)]
-        if not inner:
+        inner = [*getattr(reason, "exceptions", ()), getattr(reason, "exception", None), *reason.args]
+        causes = [cause for cause in inner if isinstance(cause, BaseException)]
+        if not causes:
             break
-        reason = inner[-1]
+        reason = causes[-1]
     if isinstance(reason, ConnectionClosedByBroker | ChannelClosedByBroker):
         return reason.reply_text
     if isinstance(reason, OSError) and reason.strerror:
         return reason.strerror
-    return str(reason) or type(reason).__name__
+    text = str(reason) or type(reason).__name__
+    said = re.fullmatch(r"ConnectionClosedByBroker: \(\d+\) '(.*)'", text)
+    return said[1] if said else text
 
 
 def _settle(future: asyncio.Future[Any], value: Any) -> None:

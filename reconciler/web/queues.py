@@ -269,6 +269,12 @@ async def check_removable(name: str, queue: Queue, force: bool, context: Context
             f"queue {name} holds {seen.messages} messages (drain or clear it first, or say ?force=true to lose them)",
             messages=seen.messages,
         )
+    if seen.unacknowledged is None and queue.on_remove != "delete":
+        raise ApiError(
+            409,
+            f"without the management API nobody can see whether messages of queue {name} are in flight "
+            f"(set MANAGEMENT_URL, or say ?force=true to lose them if there are any)",
+        )
     if not owned(name, context):
         raise ApiError(
             409,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from reconciler import __version__
+from reconciler.options import with_settings
 from reconciler.settings import Settings
 
 LATER = {"import", "restart", "pause", "resume", "dead-letters", "redrive", "explain", "history", "diff", "rollback"}
@@ -29,35 +29,6 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of this file, which is the order of use
-
-
-OPTIONS = [
-    click.option("--file", envvar="RECONCILER_FILE", show_envvar=True, default="queues.yaml", help="The desired state."),
-    click.option("--workers", envvar="RECONCILER_WORKERS", show_envvar=True, help="Worker modules.  [default: workers/ beside the file]"),
-    click.option("--state", envvar="RECONCILER_STATE", show_envvar=True, help="Runtime data: ledger, records, logs, embedded broker.  [default: var/ beside the file]"),
-    click.option("--host", envvar="RECONCILER_HOST", show_envvar=True, default="127.0.0.1", help="Where the API and the web pages listen."),
-    click.option("--port", envvar="RECONCILER_PORT", show_envvar=True, default=5000, type=click.IntRange(0, 65535), help="0 picks a free one."),
-    click.option("--resync", envvar="RECONCILER_RESYNC", show_envvar=True, default=30.0, type=click.FloatRange(0.1, 86400), help="Seconds between reconciliations that nothing triggered."),
-    click.option("--amqp-url", envvar="AMQP_URL", show_envvar=True, help="The broker, amqp:// or amqps://.  [default: the embedded broker]"),
-    click.option("--management-url", envvar="MANAGEMENT_URL", show_envvar=True, help="Its HTTP API.  [default: the AMQP host, port 15672]"),
-]  # fmt: skip
-
-
-def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command the options of `run` and, as its first argument, the settings they make."""
-
-    def collected(**options: Any) -> Any:
-        chosen = {name: options.pop(name) for name in SETTINGS}
-        return command(Settings.build(**chosen), **options)
-
-    collected.__name__, collected.__doc__ = command.__name__, command.__doc__
-    collected.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-    for option in reversed(OPTIONS):
-        collected = option(collected)
-    return collected
-
-
-SETTINGS = ("file", "workers", "state", "host", "port", "resync", "amqp_url", "management_url")
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -111,10 +111,12 @@ def waiting(text: str) -> AbstractContextManager[Any]:
 
 def plan_text(plan: Mapping[str, Any]) -> Text:
     """The plan, a line an action."""
-    lines = []
-    for action in plan["actions"]:
-        sign, colour = SIGNS.get(action["action"], "~"), COLOURS[action["cost"]]
-        lines.append(f"[{colour}]{sign} {escape(action['text'])}[/] [dim]({action['cost']})[/]")
-    for held in (plan["held"] or {}).get("actions", ()):
-        lines.append(f"[yellow]! queue {escape(held['queue'])} is held: {escape(held['reason'])}[/]")
+    held = (plan["held"] or {}).get("actions", ())
+    lines = [action_line(action) for action in plan["actions"]]
+    lines += [f"[yellow]! queue {escape(h['queue'])} is held: {escape(h['reason'])}[/]" for h in held]
     return Text.from_markup("\n".join(lines) or "nothing to do")
+
+
+def action_line(action: Mapping[str, Any]) -> str:
+    sign, colour = SIGNS.get(action["action"], "~"), COLOURS[action["cost"]]
+    return f"[{colour}]{sign} {escape(action['text'])}[/] [dim]({action['cost']})[/]"

@@ -72,62 +72,77 @@ def fields(**properties: Schema) -> Schema:
 
 
 def paths() -> Schema:
-    queue, pid = path_parameter("queue_name", TEXT), path_parameter("pid", NUMBER)
-    wait = query("wait", {"type": "number", "minimum": 0}, "seconds to wait for the state to be reached")
-    only = query("worker_name", TEXT, "only this worker")
-    log_filter = [
-        query("q", TEXT, "only lines that hold this text"),
-        query("level", {"enum": ["DEBUG", "INFO", "WARNING", "ERROR"]}, "only lines at least this serious"),
-    ]
-    create = ref("QueueCreate")
-    scale = fields(count={"type": "integer", "minimum": 0, "maximum": MAX_COUNT}, worker_name=TEXT)
-    message = fields(
-        message=ANY, headers={"type": "object"}, priority=NUMBER, expiration={"type": ["integer", "string"]}
-    )
+    return {**queue_paths(), **worker_paths(), **log_paths(), **system_paths()}
+
+
+def queue_paths() -> Schema:
+    message = fields(message=ANY, headers={"type": "object"}, priority=NUMBER, expiration=EXPIRATION)
     message["required"] = ["message"]
-    named = fields(queue_name=TEXT)
-    named["required"] = ["queue_name"]
-    workers = fields(worker_count=NUMBER, workers={"type": "array", "items": ref("WorkerProcess")})
-    done = fields(message=TEXT, queue_name=TEXT, revision=TEXT, converged={"type": "boolean"})
-    lines = query("lines", {"type": "integer", "minimum": 1, "maximum": 10000}, "how many, the newest")
-    before = query("before", NUMBER, "only lines that end at this byte offset or before")
+    names = query("queue_names", TEXT, "only these: a,b")
+    force = query("force", {"type": "boolean"}, "even with messages in it")
+    create, name = ref("QueueCreate"), "{queue_name}"
     return {
-        "/queue/create": post("Add a queue to the file", [wait], create, done, 201, 200, 202),
-        "/queue/list": get("The queues of the virtual host", [query("queue_names", TEXT, "a,b")], fields(queues=ANY), 503),
-        "/queue/publish/{queue_name}": post("Publish, answered once the broker confirmed", [queue], message, done, 200),
-        "/queue/clear/{queue_name}": post("Stop its workers and purge it", [queue, wait], None, done, 200, 202),
-        "/queue/delete/{queue_name}": {
+        "/queue/create": post("Add a queue to the file", [WAIT], create, DONE, 201, 200, 202),
+        "/queue/list": get("The queues of the virtual host", [names], fields(queues={"type": "array"}), 503),
+        f"/queue/publish/{name}": post("Publish; answered once confirmed", [QUEUE], message, DONE, 200),
+        f"/queue/clear/{name}": post("Stop its workers and purge it", [QUEUE, WAIT], None, DONE, 200, 202),
+        f"/queue/delete/{name}": {
             "delete": operation(
                 "Take a queue out of the file and delete it",
-                [queue, wait, query("force", {"type": "boolean"}, "even with messages in it")],
-                done,
+                [QUEUE, WAIT, force],
+                DONE,
                 (200, 202),
                 (400, 404, 409, 503, 507),
             )
         },
-        "/worker/scale/{queue_name}": post("Set a number of workers in the file", [queue, wait], scale, workers, 200, 202),
-        "/worker/{queue_name}": get("The workers of a queue", [queue, only], workers, 404),
-        "/worker/list": get(
-            "All workers",
-            [query("queue_name", TEXT, "only of this queue"), only, query("state", {"enum": list(WorkerState)}, "only in it")],
-            workers,
-            400,
-        ),
+    }
+
+
+def worker_paths() -> Schema:
+    scale = fields(count={"type": "integer", "minimum": 0, "maximum": MAX_COUNT}, worker_name=TEXT)
+    scale["required"] = ["count"]
+    named = fields(queue_name=TEXT)
+    named["required"] = ["queue_name"]
+    workers = fields(worker_count=NUMBER, workers={"type": "array", "items": ref("WorkerProcess")})
+    only = query("worker_name", TEXT, "only this worker")
+    of_queue = query("queue_name", TEXT, "only of this queue")
+    state = query("state", {"enum": list(WorkerState)}, "only in this state")
+    return {
+        "/worker/scale/{queue_name}": post("Set a number of workers", [QUEUE, WAIT], scale, workers, 200, 202),
+        "/worker/{queue_name}": get("The workers of a queue", [QUEUE, only], workers, 404),
+        "/worker/list": get("All workers", [of_queue, only, state], workers, 400),
         "/worker/workers": post("The workers of a queue, with their logs", [], named, workers, 200),
-        "/logs/workers/logs/{pid}": get("Lines of a log", [pid, lines, before, *log_filter], fields(lines=ANY), 400, 404),
-        "/logs/workers/stream_logs/{pid}": stream("A log as it grows", [pid, *log_filter], 400, 404),
+    }
+
+
+def log_paths() -> Schema:
+    pid = path_parameter("pid", NUMBER)
+    levels = {"enum": ["DEBUG", "INFO", "WARNING", "ERROR"]}
+    kept = [query("q", TEXT, "only lines with this text"), query("level", levels, "only lines at least as serious")]
+    lines = query("lines", {"type": "integer", "minimum": 1, "maximum": 10000}, "how many, the newest")
+    before = query("before", NUMBER, "only lines that end at this byte offset or before")
+    return {
+        "/logs/workers/logs/{pid}": get("Lines of a log", [pid, lines, before, *kept], fields(lines=ANY), 400, 404),
+        "/logs/workers/stream_logs/{pid}": stream("A log as it grows", [pid, *kept], 400, 404),
         "/logs/workers/raw/{pid}": page("The whole log", [pid], "text/plain", 404),
         "/workers/view-logs/{pid}": page("The log viewer", [pid], "text/html", 404),
         "/logs/workers/view-logs/{pid}": page("The log viewer", [pid], "text/html", 404),
+    }
+
+
+def system_paths() -> Schema:
+    well = fields(synced={"type": "boolean"}, healthy={"type": "boolean"})
+    said_ok = fields(status=TEXT)
+    return {
         "/": page("The dashboard", [], "text/html"),
-        "/status": get("Where things stand", [], fields(synced={"type": "boolean"}, healthy={"type": "boolean"}), 503),
+        "/status": get("Where things stand", [], well, 503),
         "/plan": get("What the next reconciliation would do", [], fields(actions={"type": "array"}), 503),
-        "/sync": post("Reconcile now", [wait], fields(confirm=TEXT), fields(synced={"type": "boolean"}), 200, required=False),
+        "/sync": post("Reconcile now", [WAIT], fields(confirm=TEXT), well, 200, required=False),
         "/events": stream("What happens, as it happens", []),
-        "/healthz": get("Is the daemon alive?", [], fields(status=TEXT)),
-        "/readyz": get("Has the first reconciliation ended?", [], fields(status=TEXT), 503),
+        "/healthz": get("Is the daemon alive?", [], said_ok),
+        "/readyz": get("Has the first reconciliation ended?", [], said_ok, 503),
         "/openapi.json": get("This document", [], {"type": "object"}),
-    }  # fmt: skip
+    }
 
 
 def ref(name: str) -> Schema:
@@ -176,3 +191,9 @@ def operation(
 
 def said(text: str, schema: Schema) -> Schema:
     return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+QUEUE = path_parameter("queue_name", TEXT)
+WAIT = query("wait", {"type": "number", "minimum": 0}, "seconds to wait for the state to be reached")
+DONE = fields(message=TEXT, queue_name=TEXT, revision=TEXT, converged={"type": "boolean"})
+EXPIRATION: Schema = {"type": ["integer", "string"]}

@@ -1,0 +1,43 @@
+"""The settings as options of a command: each an environment variable, each a flag with the same meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from reconciler.settings import Settings
+
+
+def option(name: str, variable: str, text: str, **more: Any) -> Callable[[Any], Any]:
+    return click.option(name, envvar=variable, show_envvar=True, help=text, **more)
+
+
+PORT = click.IntRange(0, 65535)
+SECONDS = click.FloatRange(0.1, 86400)
+OPTIONS = [
+    option("--file", "RECONCILER_FILE", "The desired state.", default="queues.yaml", show_default=True),
+    option("--workers", "RECONCILER_WORKERS", "Worker modules.  [default: workers/ beside the file]"),
+    option("--state", "RECONCILER_STATE", "Ledger, records, logs, broker.  [default: var/ beside the file]"),
+    option("--host", "RECONCILER_HOST", "Where API and pages listen.", default="127.0.0.1", show_default=True),
+    option("--port", "RECONCILER_PORT", "0 picks a free one.", default=5000, type=PORT, show_default=True),
+    option("--resync", "RECONCILER_RESYNC", "Seconds between looks.", default=30.0, type=SECONDS, show_default=True),
+    option("--amqp-url", "AMQP_URL", "The broker.  [default: the embedded broker]"),
+    option("--management-url", "MANAGEMENT_URL", "Its HTTP API.  [default: the AMQP host, port 15672]"),
+]
+NAMES = ("file", "workers", "state", "host", "port", "resync", "amqp_url", "management_url")
+
+
+def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command these options and, as its first argument, the settings that they make."""
+
+    def collected(**options: Any) -> Any:
+        chosen = {name: options.pop(name) for name in NAMES}
+        return command(Settings.build(**chosen), **options)
+
+    collected.__name__, collected.__doc__ = command.__name__, command.__doc__
+    collected.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    for add in reversed(OPTIONS):
+        collected = add(collected)
+    return collected

@@ -105,9 +105,9 @@ def plan(settings: Settings, as_json: bool) -> None:
 
 def plan_of(settings: Settings) -> dict[str, Any]:
     from reconciler.client import Client
-    from reconciler.daemon import known_daemon
     from reconciler.oneshot import plan_once
-    from reconciler.web.system import plan_body
+    from reconciler.presence import known_daemon
+    from reconciler.status import plan_body
 
     known = known_daemon(settings.state)
     if known and known["file"] == str(settings.file):
@@ -128,10 +128,11 @@ def apply(settings: Settings, yes: bool, confirm: str | None) -> None:
 
     Exits with 0 if the broker then is as the file says, else with 1 and what is left.
     """
-    from reconciler import daemon, oneshot
+    from reconciler import oneshot
     from reconciler.errors import ReconcilerError
+    from reconciler.presence import only_one
     from reconciler.show import console, plan_text, progress
-    from reconciler.web.system import plan_body
+    from reconciler.status import plan_body
 
     def agreed(shot: oneshot.Shot) -> None:
         console.print(plan_text(plan_body(shot.revision, shot.plan)))
@@ -142,7 +143,7 @@ def apply(settings: Settings, yes: bool, confirm: str | None) -> None:
     bar = progress()
     try:
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with daemon.only_one(settings), bar:
+        with only_one(settings), bar:
             left = oneshot.apply_once(settings, confirm, agreed, bar.told)
     except (ReconcilerError, OSError) as error:
         raise click.ClickException(str(error)) from None

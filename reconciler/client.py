@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 import httpx
 
-from reconciler.daemon import known_daemon
+from reconciler.presence import known_daemon
 from reconciler.settings import Settings
 
 # Longer than the daemon's longest wait of its own accord, so that it is the daemon that says what is missing.

@@ -4,40 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import json
-import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import uvicorn
 from loguru import logger as log
 
 from reconciler.broker.broker import Broker
 from reconciler.broker.embedded import EmbeddedBroker
-from reconciler.errors import Permanent
 from reconciler.events import Events
 from reconciler.intake import Intake
 from reconciler.loop import Loop
 from reconciler.modules import Modules
+from reconciler.presence import CannotStart, announce, only_one, withdraw
 from reconciler.settings import Runtime, Settings
 from reconciler.supervisor import Event, Supervisor
 from reconciler.watch import Watch
 from reconciler.web.app import create_app
 from reconciler.web.context import Context
-from state.file import DesiredFile, write_atomically
+from state.file import DesiredFile
 from state.ledger import Ledger
 
 # Changes of a worker that a turn has to see at once; the others only change what the next turn sees.
 NEWS = ("ready", "unready", "exited", "backoff", "stopped", "adopted")
-
-
-class CannotStart(Permanent):
-    """The daemon cannot start."""
 
 
 @dataclass(frozen=True)
@@ -56,29 +47,6 @@ def run(settings: Settings) -> None:
         raise CannotStart(f"{settings.state} cannot be made: {error.strerror} (set RECONCILER_STATE)") from None
     with only_one(settings):
         asyncio.run(_run(settings))
-
-
-@contextlib.contextmanager
-def only_one(settings: Settings) -> Iterator[None]:
-    """Holds the state folder's lock. Raises CannotStart if another daemon has it."""
-    fd = os.open(settings.state / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CannotStart(already_runs(settings)) from None
-        yield
-    finally:
-        os.close(fd)
-
-
-def already_runs(settings: Settings) -> str:
-    try:
-        known = json.loads((settings.state / "daemon.json").read_bytes())
-        where = f"pid {known['pid']}, {known['url']}"
-    except (OSError, ValueError, KeyError):
-        where = "it is just starting or stopping"
-    return f"a reconciler runs on {settings.state} already ({where}); stop it first, or set RECONCILER_STATE"
 
 
 async def _run(settings: Settings) -> None:
@@ -157,11 +125,13 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
         asyncio.create_task(watch.run(), name="the watch on the file"),
         asyncio.create_task(server.serve(sockets=[listener]), name="the web server"),
     ]
-    announce(settings, at, listener)
+    url = url_of(listener)
+    announce(settings, url, at.amqp_url, at.management_url)
+    log.info("{} → {}", settings.file, url)
     try:
         await until_stopped(stop, running)
     finally:
-        (settings.state / "daemon.json").unlink(missing_ok=True)
+        withdraw(settings)
         context.stopping.set()
         server.should_exit = True
         for task in running[:2]:
@@ -207,20 +177,6 @@ class Server(uvicorn.Server):
         yield
 
 
-def announce(settings: Settings, at: BrokerAt, listener: socket.socket) -> None:
-    """Tells people and the command line where the daemon is."""
-    url = url_of(listener)
-    known: dict[str, Any] = {
-        "pid": os.getpid(),
-        "url": url,
-        "file": str(settings.file),
-        "amqp_url": at.amqp_url,
-        "management_url": at.management_url,
-    }
-    write_atomically(settings.state / "daemon.json", json.dumps(known).encode())
-    log.info("{} → {}", settings.file, url)
-
-
 def url_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -245,13 +201,3 @@ async def drain(supervisor: Supervisor, stop: Stop) -> None:
     if not closing.done():
         await supervisor.close(0)
     await closing
-
-
-def known_daemon(state: Path) -> dict[str, Any] | None:
-    """What the daemon on this state folder announced, if it is alive."""
-    try:
-        known = json.loads((state / "daemon.json").read_bytes())
-        os.kill(known["pid"], 0)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return dict(known)

@@ -12,11 +12,11 @@ import click
 
 from reconciler.apply import Result, World, apply
 from reconciler.broker.broker import Broker
-from reconciler.daemon import known_daemon
 from reconciler.diff import diff_queues
 from reconciler.errors import BrokerUnreachable
 from reconciler.modules import RESERVED
 from reconciler.plan import Context, Plan, make_plan
+from reconciler.presence import known_daemon
 from reconciler.settings import Settings
 from state.desired import Desired
 from state.faults import Fault, Rejected

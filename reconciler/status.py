@@ -1,4 +1,4 @@
-"""Where things stand, from what one turn saw, planned and did. Pure; the shape is contract.md §6."""
+"""Where things stand, from what one turn saw, planned and did, as the bodies of `/status` and `/plan`. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.plan import Held, Plan
+from reconciler.plan import Action, Delete, Held, Plan
 from state.desired import Desired, Queue
 from state.observed import ObservedBroker, ObservedQueue
 from state.processes import ObservedWorker, Pool, WorkerState
@@ -138,3 +138,15 @@ def worst_of(workers: list[ObservedWorker]) -> str:
             if worker.state == state:
                 return f"; one is in {state}" + (f": {worker.reason}" if worker.reason else "")
     return ""
+
+
+def plan_body(revision: str, plan: Plan) -> dict[str, Any]:
+    """The body of `/plan`."""
+    actions = [action_view(action) for action in plan.actions]
+    return {"revision": revision, "actions": actions, "held": held_status(plan.held, revision)}
+
+
+def action_view(action: Action) -> dict[str, Any]:
+    messages = action.messages if isinstance(action, Delete) else 0
+    kind = type(action).__name__.lower()
+    return {"action": kind, "subject": action.name, "text": str(action), "cost": action.cost, "messages": messages}

@@ -59,8 +59,11 @@ class DesiredFile:
 
     def snapshot(self) -> Snapshot:
         try:
-            with self.path.open("rb") as file:
-                return Snapshot(file.read(), os.fstat(file.fileno()).st_mtime)
+            with open(self.path, "rb", opener=open_at_once) as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    return Snapshot(None, 0, "the file cannot be read: it is a pipe or a device (put a file there)")
+                return Snapshot(file.read(), status.st_mtime)
         except FileNotFoundError:
             return Snapshot(None, 0, "the file is missing (restore it, for example with git checkout)")
         except OSError as error:
@@ -136,6 +139,11 @@ class DesiredFile:
             os.unlink(temporary)
             raise
         return temporary
+
+
+def open_at_once(path: str, flags: int) -> int:
+    """As `os.open`, but a named pipe does not keep it waiting for a writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def copy_owner(source: Path, fd: int) -> None:

@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.loop import Turn
-from reconciler.plan import Action, Delete, Plan
-from reconciler.status import held_status
+from reconciler.status import plan_body
 from reconciler.web.answers import ApiError, answer, read_json, text_field, wait_of
 from reconciler.web.context import Context, context_of
 from reconciler.web.openapi import document
@@ -35,17 +34,6 @@ async def plan(request: Request) -> Response:
 def plan_view(turn: Turn) -> dict[str, Any]:
     problems = {"file_error": turn.status["file_error"], "broker_error": turn.broker_error}
     return plan_body(turn.reading.in_force.revision, turn.plan) | problems
-
-
-def plan_body(revision: str, plan: Plan) -> dict[str, Any]:
-    actions = [action_view(action) for action in plan.actions]
-    return {"revision": revision, "actions": actions, "held": held_status(plan.held, revision)}
-
-
-def action_view(action: Action) -> dict[str, Any]:
-    messages = action.messages if isinstance(action, Delete) else 0
-    kind = type(action).__name__.lower()
-    return {"action": kind, "subject": action.name, "text": str(action), "cost": action.cost, "messages": messages}
 
 
 async def sync(request: Request) -> Response:

@@ -1,0 +1,68 @@
+"""Is a daemon here? The lock on the state folder, and `daemon.json`, where the one that runs says how to reach it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from reconciler.errors import Permanent
+from reconciler.settings import Settings
+from state.file import write_atomically
+
+
+class CannotStart(Permanent):
+    """The daemon cannot start."""
+
+
+@contextlib.contextmanager
+def only_one(settings: Settings) -> Iterator[None]:
+    """Holds the state folder's lock. Raises CannotStart if another daemon has it."""
+    fd = os.open(settings.state / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CannotStart(already_runs(settings)) from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def already_runs(settings: Settings) -> str:
+    try:
+        known = json.loads((settings.state / "daemon.json").read_bytes())
+        where = f"pid {known['pid']}, {known['url']}"
+    except (OSError, ValueError, KeyError):
+        where = "it is just starting or stopping"
+    return f"a reconciler runs on {settings.state} already ({where}); stop it first, or set RECONCILER_STATE"
+
+
+def announce(settings: Settings, url: str, amqp_url: str, management_url: str | None) -> None:
+    """Tells the command line where the daemon and its broker are. The file holds a password: it is for its owner."""
+    known: dict[str, Any] = {
+        "pid": os.getpid(),
+        "url": url,
+        "file": str(settings.file),
+        "amqp_url": amqp_url,
+        "management_url": management_url,
+    }
+    write_atomically(settings.state / "daemon.json", json.dumps(known).encode())
+
+
+def withdraw(settings: Settings) -> None:
+    (settings.state / "daemon.json").unlink(missing_ok=True)
+
+
+def known_daemon(state: Path) -> dict[str, Any] | None:
+    """What the daemon on this state folder announced, if it is alive."""
+    try:
+        known = json.loads((state / "daemon.json").read_bytes())
+        os.kill(known["pid"], 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(known)

@@ -79,13 +79,14 @@ class Stop:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """A bound socket, before anything else is started. Raises CannotStart."""
+    """A listening socket, before anything else is started: who connects early is answered late. Raises CannotStart."""
     where = f"{settings.host}:{settings.port}"
     try:
         family, kind, proto, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, proto)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(128)  # bound alone, a second daemon could bind the same address
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CannotStart(f"cannot listen on {where}: {reason} (set RECONCILER_HOST and RECONCILER_PORT)") from None

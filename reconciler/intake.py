@@ -21,8 +21,8 @@ from state.file import DesiredFile, Snapshot, write_atomically
 from state.processes import Pool
 from state.reader import locate, parse, revision_of
 
-# Entries that left the file are believed once it has stood like that for so long: an editor that truncates and
-# writes in pieces passes through shorter files that are valid.
+# The file is believed once it has stood like that for so long: an editor that truncates and writes in pieces passes
+# through shorter files that are valid, and say something else.
 SETTLE_SECONDS = 0.3
 
 
@@ -37,7 +37,7 @@ class InForce:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a turn knows of the file. `settles_in` is in seconds, 0 once removals can be believed."""
+    """What a turn knows of the file. `settles_in`: seconds until it can be believed as it stands, 0 if it can."""
 
     in_force: InForce
     faults: tuple[Fault, ...] = ()
@@ -60,7 +60,6 @@ class Intake:
         self._last_good = last_good
         self._in_force = self._recall()
         self._parsed: tuple[str, Desired | Rejected] | None = None
-        self._since: tuple[str, float] = ("", 0.0)
 
     @property
     def in_force(self) -> InForce:
@@ -83,6 +82,8 @@ class Intake:
         """One look at the file. Puts it in force if nothing speaks against it."""
         write = self._file.writes
         snapshot = await asyncio.to_thread(self._file.snapshot)
+        if wait := self._unsettled(snapshot):
+            return Reading(self._in_force, waiting=("the file was saved this very moment",), settles_in=wait)
         if snapshot.data is None:
             return self._faulty([Fault(1, 1, "", snapshot.error or "the file is missing", self._file.path.name)])
         desired = await self._parse(snapshot)
@@ -94,6 +95,21 @@ class Intake:
         if verdict:
             return self._faulty(self._module_fault(snapshot.data, *item) for item in verdict.items())
         return await self._accept(snapshot, desired, write)
+
+    async def newest(self) -> Desired:
+        """What the file says this moment, in force or not yet; what is in force if the file has faults."""
+        snapshot = await asyncio.to_thread(self._file.snapshot)
+        if snapshot.data is None or snapshot.revision == self._in_force.revision:
+            return self._in_force.desired
+        desired = await self._parse(snapshot)
+        return self._in_force.desired if isinstance(desired, Rejected) else desired
+
+    def _unsettled(self, snapshot: Snapshot) -> float:
+        """Seconds until the file has stood long enough. What we wrote ourselves was whole from the start."""
+        if snapshot.revision in (self._in_force.revision, self._file.written):
+            return 0.0
+        age = time.time() - snapshot.changed_at
+        return SETTLE_SECONDS - age if 0 <= age < SETTLE_SECONDS else 0.0
 
     def _faulty(self, faults: Iterable[Fault]) -> Reading:
         return Reading(self._in_force, tuple(sorted(faults)))
@@ -110,15 +126,12 @@ class Intake:
             return rejected
 
     def _module_fault(self, data: bytes, pool: Pool, message: str) -> Fault:
-        path = ("queues", pool.queue, "workers", pool.worker)
+        path = ("queues", pool.queue, "workers", pool.worker, "[key]")
         return locate(data, path, message, self._file.path.name)
 
     async def _accept(self, snapshot: Snapshot, desired: Desired, write: int) -> Reading:
         data = snapshot.data or b""
-        if self._since[0] != snapshot.revision:
-            self._since = snapshot.revision, time.monotonic()
         if self._in_force.revision != snapshot.revision:
             await asyncio.to_thread(self._remember, data)
         self._in_force = InForce(desired, snapshot.revision, data)
-        settles_in = max(0.0, self._since[1] + SETTLE_SECONDS - time.monotonic())
-        return Reading(self._in_force, write=write, settles_in=settles_in)
+        return Reading(self._in_force, write=write)

@@ -81,6 +81,7 @@ class Loop:
         self._turned = asyncio.Condition()
         self._broker_failures = 0
         self._busy_turns = 0
+        self._told: dict[str, str] = {}  # what was said last of each thing that is held up
 
     # -- what wakes it -------------------------------------------------------------------------------------------
 
@@ -141,8 +142,9 @@ class Loop:
         return turn
 
     async def preview(self) -> Turn:
-        """What a turn would do now, without doing it."""
-        reading = await self.intake.read()
+        """What a turn would do now, without doing it. Waits until the file as it stands can be judged."""
+        while (reading := await self.intake.read()).waiting:
+            await asyncio.sleep(reading.settles_in or 0.05)
         observed, error = await self._observe(reading.in_force)
         plan = self._plan(reading, observed, dict(self.ledger.requests))
         return self._assessed(reading, observed, error, plan, {})
@@ -191,7 +193,6 @@ class Loop:
             owned=len(owned),
             confirmed=self._confirmed == reading.in_force.revision,
             requests=requests,
-            removals_due=reading.settles_in == 0,
         )
         return self._attempts.holding_back(make_plan(changes, context), time.monotonic())
 
@@ -206,8 +207,14 @@ class Loop:
             log.info("{}", result.action)
             self._events.tell("action", str(result.action), cost=result.action.cost)
         else:
-            log.warning("{}: {}", result.action, result.error)
-            self._events.tell("held", f"{result.action}: {result.error}", cost=result.action.cost)
+            self._tell_held(result.action.name, f"{result.action}: {result.error}")
+
+    def _tell_held(self, name: str, reason: str) -> None:
+        """Says once what holds something up, not each time it is looked at again."""
+        if self._told.get(name) != reason:
+            self._told[name] = reason
+            log.warning("held: {}: {}", name, reason)
+            self._events.tell("held", f"{name}: {reason}")
 
     def _finish(
         self,
@@ -220,7 +227,7 @@ class Loop:
         started: float,
     ) -> Turn:
         self._busy_turns = self._busy_turns + 1 if results else 0
-        self._tell_held(reading, plan)
+        self._tell_all_held(reading, plan)
         last = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "seconds": round(time.monotonic() - started, 4),
@@ -272,12 +279,11 @@ class Loop:
             log.info("revision {} is in force", reading.in_force.revision[:12])
             self._events.tell("plan", f"revision {reading.in_force.revision[:12]} is in force")
 
-    def _tell_held(self, reading: Reading, plan: Plan) -> None:
-        known = set(self.last.plan.held) if self.last else set()
-        for held in plan.held:
-            if held not in known and not reading.settles_in:
-                log.warning("held: queue {}: {}", held.queue, held.reason)
-                self._events.tell("held", f"queue {held.queue}: {held.reason}")
+    def _tell_all_held(self, reading: Reading, plan: Plan) -> None:
+        concerned = {held.queue for held in plan.held} | {action.name for action in plan.actions}
+        self._told = {name: reason for name, reason in self._told.items() if name in concerned}
+        for held in plan.held if not reading.settles_in else ():
+            self._tell_held(held.queue, held.reason)
 
     def _drop_met_requests(self, reading: Reading, requests: Mapping[str, bool]) -> None:
         """A deletion asked for by name is over once the file lists the queue again."""

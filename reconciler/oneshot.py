@@ -57,7 +57,7 @@ def missing_modules(desired: Desired, data: bytes, name: str, folder: Path) -> l
     for pool, worker in desired.pools():
         file = folder / f"{pool.worker}.py"
         if worker.command is None and (pool.worker in RESERVED or not file.is_file()):
-            path = ("queues", pool.queue, "workers", pool.worker)
+            path = ("queues", pool.queue, "workers", pool.worker, "[key]")
             found.append(locate(data, path, f"there is no worker module {file} (make it, or give a command)", name))
     return found
 

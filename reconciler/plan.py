@@ -145,7 +145,6 @@ class Context:
     owned: int = 0  # how many queues are ours
     confirmed: bool = False  # a person confirmed the deletions of this revision
     requests: Mapping[str, bool] = field(default_factory=dict)  # deletions asked for by name; True: with force
-    removals_due: bool = True  # False while the file is too young to believe that entries are gone
 
 
 def make_plan(changes: Iterable[Change], context: Context = Context()) -> Plan:
@@ -190,7 +189,7 @@ def steps(change: Change, context: Context, waiting: Mapping[str, Held], stoppin
         case QueueUnwanted(name):
             yield waiting[name] if name in waiting else removal(change, context, name in stopping)
         case PoolDiffers():
-            if change.spec is None and (change.pool.queue in waiting or not context.removals_due):
+            if change.spec is None and change.pool.queue in waiting:
                 return  # its queue stays for now, and so does what drains it
             yield from pool_steps(change)
 
@@ -205,8 +204,6 @@ def removal(change: QueueUnwanted, context: Context, has_workers: bool) -> Actio
     """What becomes of a queue of ours that left the file. The live counts are taken again when it is done."""
     seen, name = change.seen, change.name
     force = context.requests.get(name, False) or change.owned.on_remove == "delete"
-    if not context.removals_due:
-        return Held(name, "the file is a moment old; entries that left it are believed when it has settled")
     if seen is None or (change.owned.on_remove == "keep" and name not in context.requests):
         return Release(name)
     if has_workers:

@@ -55,6 +55,7 @@ class DesiredFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.writes = 0  # how many writes have been done: what a waiting client compares
+        self.written: str | None = None  # the revision of the last one
         self._lock = threading.Lock()
 
     def snapshot(self) -> Snapshot:
@@ -79,6 +80,7 @@ class DesiredFile:
             for _ in range(TRIES):
                 if (revision := self._try(edit, may_create)) is not None:
                     self.writes += 1
+                    self.written = revision
                     return revision, self.writes
         raise WriteFailed(f"{self.path.name} keeps changing on disk (try again when the other writer is done)")
 

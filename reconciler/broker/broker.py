@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from reconciler.broker.amqp import Link, parameters
 from reconciler.broker.management import Management, ManagementUnavailable
 from reconciler.broker.publisher import Publisher
 from reconciler.errors import NoSuchQueue, Permanent, Refused, StillInUse
+from reconciler.plan import why_in_use
 from state.desired import Queue
 from state.observed import ObservedBroker, ObservedQueue
 
@@ -118,36 +120,37 @@ class Broker:
 
     async def _assure_unused(self, name: str) -> str | None:
         """The type of a queue that can go; None if it is gone. `if-empty` alone does not see messages in flight."""
+        live = await self.count(name)
+        if live is None:
+            return None
+        if reason := why_in_use(live):
+            self._quiet_since.pop(name, None)
+            raise StillInUse(reason)
+        if live.unacknowledged is None or live.consumers is None:
+            raise StillInUse(
+                f"without the management API nobody can see whether messages are in flight ({self.management_error}); "
+                f"set MANAGEMENT_URL, or delete it with force"
+            )
+        if live.type != "classic":
+            self._assure_quiet(name)
+        return live.type
+
+    async def count(self, name: str) -> ObservedQueue | None:
+        """One queue with the latest counts there are: of ready messages and consumers over AMQP, the rest over HTTP."""
         live = await self._see_one(name)
         if live is None:
             return None
-        if live.ready or live.consumers is None or live.consumers:
-            self._quiet_since.pop(name, None)
-            raise StillInUse(f"{live.ready} messages are ready and {live.consumers} consumers use it")
-        counted = await self._counted(name)
-        if counted.messages:
-            self._quiet_since.pop(name, None)
-            raise StillInUse(f"{counted.unacknowledged} messages are in flight and {counted.ready} ready")
-        if counted.type != "classic":
-            self._assure_quiet(name)
-        return counted.type
+        try:
+            counted = next((q for q in await self._management.queues() if q["name"] == name), None)
+        except ManagementUnavailable as error:
+            self.management_error = str(error)
+            return live
+        return replace(from_management(counted), ready=live.ready, consumers=live.consumers) if counted else live
 
     def _assure_quiet(self, name: str) -> None:
         since = self._quiet_since.setdefault(name, time.monotonic())
         if time.monotonic() - since < TICK_SECONDS:
             raise StillInUse(f"its counts are {TICK_SECONDS:.0f} s late at most; they must stay zero that long")
-
-    async def _counted(self, name: str) -> ObservedQueue:
-        try:
-            found = {q["name"]: q for q in await self._management.queues()}
-        except ManagementUnavailable as error:
-            raise StillInUse(
-                f"without the management API nobody can see whether messages are in flight ({error}); "
-                f"set MANAGEMENT_URL, or delete it with force"
-            ) from None
-        if name not in found:
-            raise StillInUse("it is just coming or going")
-        return from_management(found[name])
 
     async def purge(self, name: str) -> int:
         """Drops the ready messages and returns how many there were. Raises NoSuchQueue, Refused (streams)."""

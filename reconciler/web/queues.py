@@ -16,8 +16,8 @@ from starlette.responses import Response
 from reconciler.diff import Properties, compare
 from reconciler.loop import Turn
 from reconciler.web.answers import ApiError, answer, flag_of, invalid, read_json, text_field, wait_of
-from reconciler.web.context import Context, context_of
-from reconciler.web.edits import AlreadyThere, create_queue, remove_queue, validated, zero_all
+from reconciler.web.context import Context, Write, context_of
+from reconciler.web.edits import AlreadyThere, create_queue, no_such_queue, remove_queue, validated, zero_all
 from reconciler.web.views import queue_view
 from state.desired import NOTHING, Desired, Queue, check_name
 from state.ledger import Owned
@@ -77,8 +77,7 @@ async def check_new_queue(name: str, properties: dict[str, Any], context: Contex
     named(name)
     if not valid_text(json.dumps(properties, ensure_ascii=False)):
         raise invalid("", "a text in it is not valid Unicode (it holds half of a surrogate pair)")
-    in_force = context.loop.intake.in_force.desired
-    queue = validated(properties, in_force)
+    queue = validated(properties, await context.loop.intake.newest())
     faults = await context.modules.settled(Desired(version=1, queues={name: queue}))
     for pool, fault in faults.items():
         raise invalid(f"workers.{pool.worker}", fault)
@@ -205,7 +204,7 @@ def expiration_of(value: Any) -> str | None:
 async def clear(request: Request) -> Response:
     context, name, seconds = context_of(request), request.path_params["queue_name"], wait_of(request)
     deadline = time.monotonic() + seconds
-    refuse_stream(name, context)
+    refuse_stream(name, await context.loop.intake.newest())
     before = sum(w.running for w in context.workers(name))
     write = await context.write(zero_all(name))
     stopped = await write.converged(lambda _: not any(w.running for w in context.workers(name)), seconds)
@@ -225,8 +224,8 @@ async def clear(request: Request) -> Response:
     return answer(body)
 
 
-def refuse_stream(name: str, context: Context) -> None:
-    queue = context.loop.intake.in_force.desired.all_queues().get(name)
+def refuse_stream(name: str, desired: Desired) -> None:
+    queue = desired.all_queues().get(name)
     if queue is not None and queue.type == "stream":
         raise ApiError(409, f"queue {name} is a stream, and RabbitMQ does not clear streams (delete it with force)")
 
@@ -237,11 +236,15 @@ def refuse_stream(name: str, context: Context) -> None:
 async def delete(request: Request) -> Response:
     context, name, seconds = context_of(request), request.path_params["queue_name"], wait_of(request)
     force = flag_of(request, "force")
-    desired = context.loop.intake.in_force.desired
+    desired = await context.loop.intake.newest()
     refuse_dead_letter_target(name, desired)
     if name in desired.queues:
         await check_removable(name, desired.queues[name], force, context)
-    write = await context.write(remove_queue(name))
+        write = await context.write(remove_queue(name))
+    elif owned(name, context):  # it has left the file before, and is held
+        write = Write(context, context.loop.intake.in_force.revision, context.file.writes)
+    else:
+        raise no_such_queue(name)
     await asyncio.to_thread(context.loop.ledger.request, name, force)
     done = await write.converged(lambda turn: is_gone(turn, name, context), seconds)
     text = "deleted" if done else f"has left the file; it goes as soon as it may{why_not_yet(name, context)}"
@@ -259,7 +262,7 @@ async def check_removable(name: str, queue: Queue, force: bool, context: Context
     """Refuses, while the file still lists the queue, what would not be deleted. Raises BrokerUnreachable."""
     if force and not context.loop.broker.connected:
         return
-    seen = (await context.observe()).get(name)
+    seen = await context.loop.broker.count(name)
     if seen is None or force:
         await own(name, seen, context)
         return

@@ -43,8 +43,12 @@ async def sync(request: Request) -> Response:
     if body.get("confirm") is not None:
         confirm(text_field(body, "confirm"), context)
     context.loop.retry_everything()
-    await context.loop.until(lambda turn: turn.number > number and not turn.plan.actions, seconds)
+    await context.loop.until(lambda turn: turn.number > number and is_settled(turn), seconds)
     return answer(status_of(context))
+
+
+def is_settled(turn: Turn) -> bool:
+    return not turn.plan.actions and not turn.reading.waiting
 
 
 def confirm(revision: str, context: Context) -> None:

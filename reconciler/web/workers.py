@@ -24,7 +24,7 @@ async def scale(request: Request) -> Response:
     name = request.path_params["queue_name"]
     body = await read_json(request)
     count = count_of(body)
-    queue = queue_of(name, context)
+    queue = await queue_of(name, context)
     pool = Pool(name, await worker_of(body, name, queue, context))
     before = alive(pool, context)
     write = await context.write(set_counts(name, {pool.worker: count}))
@@ -41,8 +41,8 @@ def count_of(body: dict[str, Any]) -> int:
     return count
 
 
-def queue_of(name: str, context: Context) -> Queue:
-    queue = context.loop.intake.in_force.desired.queues.get(name)
+async def queue_of(name: str, context: Context) -> Queue:
+    queue = (await context.loop.intake.newest()).queues.get(name)
     if queue is None:
         raise no_such_queue(name)
     return queue

@@ -360,15 +360,12 @@ function setPaused(on) {
     unseen = 0;
     countedTo = position;
     setFollowing(false);
-    wasFollowing = true;
   } else {
     goOn();
   }
   showState();
   showNewer();
 }
-
-let wasFollowing = false;
 
 function goOn() {
   if (fromBottom() > 4) more();
@@ -449,8 +446,13 @@ async function copyLink(node) {
 }
 
 log.addEventListener("scroll", onScroll, { passive: true });
+function leave(event) {
+  target = null;
+  if (event.deltaY < 0 && log.scrollHeight > log.clientHeight) setFollowing(false);
+}
+
 // A turn of the wheel is heard before the next lines pull the page down again.
-log.addEventListener("wheel", (event) => event.deltaY < 0 && fromTop() > 0 && fromBottom() >= 0 && log.scrollHeight > log.clientHeight && setFollowing(false), { passive: true });
+log.addEventListener("wheel", leave, { passive: true });
 log.addEventListener("touchmove", () => (target = null), { passive: true });
 log.addEventListener("click", (event) => {
   const link = event.target.closest(".at");

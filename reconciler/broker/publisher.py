@@ -97,7 +97,8 @@ class Publisher:
 
     def _on_blocked(self, _: Any, frame: Any) -> None:
         self._blocked = str(frame.method.reason)
-        self._fail_all(Blocked(f"the broker takes no messages now ({self._blocked}); it was not confirmed"))
+        reason = f"the broker takes no messages now ({self._blocked}); it was not confirmed, and may still arrive"
+        self._fail_all(Blocked(reason))
 
     def _on_unblocked(self, _: Any, frame: Any) -> None:
         self._blocked = None

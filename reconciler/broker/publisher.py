@@ -68,7 +68,7 @@ class Publisher:
             connection.add_on_connection_unblocked_callback(self._on_unblocked)
             channel = await Channel.open(connection)
             channel.raw.add_on_return_callback(self._on_return)
-            channel.raw.add_on_close_callback(lambda _, reason: self._fail_all(translated(reason)))
+            channel.raw.add_on_close_callback(lambda *_: self._fail_all(Unconfirmed()))
             self._next_tag = 1
             await channel.call("confirm_delivery", ack_nack_callback=self._on_confirm)
             self._channel = channel

@@ -123,10 +123,15 @@ async def publish(request: Request) -> Response:
     if len(name.encode(errors="replace")) > 255 or not name:
         raise ApiError(404, "there is no queue of that name (names have 1 to 255 bytes)")
     content = {"message": body["message"], "timestamp": now.isoformat(), "message_id": message_id}
-    await context.loop.broker.publish(name, json.dumps(content).encode(), properties)
+    data = json.dumps(content).encode()
+    if len(data) > MAX_MESSAGE:
+        raise ApiError(413, f"the message has {len(data):,} bytes (RabbitMQ takes {MAX_MESSAGE:,}; send a reference)")
+    await context.loop.broker.publish(name, data, properties)
     return answer({"message": "Message published", "queue": name, "message_id": message_id})
 
 
+# RabbitMQ 4's default. One message that is too large closes the channel, and takes the confirms of all others along.
+MAX_MESSAGE = 16 * 1024 * 1024
 KNOWN_FIELDS = ("message", "headers", "priority", "expiration")
 
 

@@ -78,7 +78,7 @@ def validate(settings: Settings, path: str | None) -> None:
 
     file = Path(path).absolute() if path else settings.file
     workers = settings.workers if path is None or file == settings.file else file.parent / "workers"
-    desired, revision = read_file(file, workers)
+    desired, revision = read_file(file, workers, path)
     pools = list(desired.pools())
     count = sum(worker.count for _, worker in pools)
     click.echo(f"{file.name} is valid: {len(desired.all_queues())} queues, {count} workers, revision {revision[:12]}")
@@ -142,7 +142,6 @@ def apply(settings: Settings, yes: bool, confirm: str | None) -> None:
 
     bar = progress()
     try:
-        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         with only_one(settings), bar:
             left = oneshot.apply_once(settings, confirm, agreed, bar.told)
     except (ReconcilerError, OSError) as error:
@@ -181,14 +180,12 @@ def show_status(found: dict[str, Any], as_json: bool = False) -> None:
 
 
 def watch_status(client: Any) -> None:
-    from rich.live import Live
-
-    from reconciler.show import console, status_view
+    from reconciler.show import live_view, status_view
 
     try:
-        with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        with live_view() as show:
             while True:
-                live.update(status_view(client.get("/status")), refresh=True)
+                show(status_view(client.get("/status")))
                 time.sleep(1)
     except KeyboardInterrupt:
         pass
@@ -329,6 +326,7 @@ def schema() -> None:
 
 
 def main() -> None:
+    click.UsageError.exit_code = 1  # 2 says "there are changes" or "not well", and a typing error must not
     try:
         cli(prog_name="reconciler")
     except BrokenPipeError:  # `reconciler logs … | head` has seen enough

@@ -41,10 +41,6 @@ class BrokerAt:
 
 def run(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM, then drains and stops everything that it started. Raises CannotStart."""
-    try:
-        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotStart(f"{settings.state} cannot be made: {error.strerror} (set RECONCILER_STATE)") from None
     with only_one(settings):
         asyncio.run(_run(settings))
 
@@ -87,7 +83,7 @@ def listen(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(128)  # bound alone, a second daemon could bind the same address
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CannotStart(f"cannot listen on {where}: {reason} (set RECONCILER_HOST and RECONCILER_PORT)") from None
     return listener
@@ -109,6 +105,7 @@ async def broker_at(settings: Settings, stop: Stop) -> AsyncIterator[BrokerAt]:
         yield BrokerAt(node.amqp_url, node.management_url) if starting.done() else BrokerAt("", None)
     finally:
         asked.cancel()
+        starting.cancel()
         await asyncio.wait({starting})
         log.info("stopping the embedded broker")
         await node.stop()

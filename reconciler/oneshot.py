@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import click
 
@@ -29,6 +30,13 @@ from state.reader import locate, parse, revision_of
 PATIENCE = 15.0  # seconds that removals may take to be seen as safe
 
 
+class Faulty(click.ClickException):
+    """The file has faults: each is a line of its own, as compilers do, for editors and pipelines to read."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(self.message, file=file, err=True)
+
+
 @dataclass(frozen=True)
 class Shot:
     """What one look found and decided."""
@@ -38,17 +46,18 @@ class Shot:
     plan: Plan
 
 
-def read_file(path: Path, workers: Path | None) -> tuple[Desired, str]:
-    """The file and its revision. Raises ClickException with every fault; imports nothing."""
+def read_file(path: Path, workers: Path, name: str | None = None) -> tuple[Desired, str]:
+    """The file and its revision. Raises Faulty with every fault; imports nothing. `name`: what faults call it."""
+    name = name or path.name
     snapshot = DesiredFile(path).snapshot()
     if snapshot.data is None:
-        raise click.ClickException(f"{path}: {snapshot.error}")
+        raise Faulty(f"{name}:1:1: {snapshot.error}")
     try:
-        desired = parse(snapshot.data, path.name)
-        if workers is not None and (faults := missing_modules(desired, snapshot.data, path.name, workers)):
+        desired = parse(snapshot.data, name)
+        if faults := missing_modules(desired, snapshot.data, name, workers):
             raise Rejected(faults)
     except Rejected as rejected:
-        raise click.ClickException("\n".join(map(str, rejected.faults))) from None
+        raise Faulty(str(rejected)) from None
     return desired, revision_of(snapshot.data)
 
 

@@ -21,8 +21,8 @@ class CannotStart(Permanent):
 
 @contextlib.contextmanager
 def only_one(settings: Settings) -> Iterator[None]:
-    """Holds the state folder's lock. Raises CannotStart if another daemon has it."""
-    fd = os.open(settings.state / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    """Makes the state folder and holds its lock. Raises CannotStart if another daemon has it."""
+    fd = open_lock(settings.state)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,6 +31,14 @@ def only_one(settings: Settings) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def open_lock(state: Path) -> int:
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(state / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotStart(f"the state folder {state} cannot be used: {error.strerror} (set RECONCILER_STATE)") from None
 
 
 def already_runs(settings: Settings) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import Progress as RichProgress
 from rich.table import Table
@@ -77,6 +78,16 @@ def queue_rows(queues: Mapping[str, Any]) -> Iterable[Sequence[str]]:
                 restarts,
                 state if first else "",
             )
+
+
+@contextmanager
+def live_view() -> Iterator[Callable[[RenderableType], None]]:
+    """Something that is shown again and again: in place on a terminal, one after the other elsewhere."""
+    if not console.is_terminal:
+        yield console.print
+        return
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        yield lambda view: live.update(view, refresh=True)
 
 
 class Progress:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 import click
 import httpx
 
-from reconciler.client import Client, name_in_path
+from reconciler.client import Client, NoDaemon, name_in_path
 
 LOOK_AGAIN_SECONDS = 2.0  # how soon a new worker of a followed queue is noticed
 NO_STAMP = ""
@@ -38,16 +39,29 @@ def show_logs(client: Client, target: str, lines: int, follow: bool) -> None:
 def sources_of(client: Client, target: str) -> list[Source]:
     if target.isascii() and target.isdigit() and is_pid(client, target):
         return [Source(int(target), "")]
-    found = client.get(f"/worker/{name_in_path(target)}")["workers"]
+    found = workers_of(client, target)
     return [Source(w["pid"], f"{w['worker_name']}[{w['slot']}] ") for w in found if w["pid"]]
 
 
 def is_pid(client: Client, target: str) -> bool:
     try:
         client.get(f"/logs/workers/logs/{target}", lines=1)
+    except NoDaemon:
+        raise
     except click.ClickException:
         return False
     return True
+
+
+def workers_of(client: Client, target: str) -> list[dict[str, Any]]:
+    try:
+        return list(client.get(f"/worker/{name_in_path(target)}")["workers"])
+    except NoDaemon:
+        raise
+    except click.ClickException:
+        raise click.ClickException(
+            f"{target} is neither a queue of the file nor the pid of a worker (reconciler status lists the queues)"
+        ) from None
 
 
 def merged(pages: dict[Source, dict[str, Any]]) -> list[str]:
@@ -67,10 +81,13 @@ def stamp_of(line: str) -> str:
 
 
 async def follow_all(client: Client, target: str, ends: dict[Source, int]) -> None:
-    """Follows each log, and those of workers that come later, until all have ended (one pid) or for good (a queue)."""
+    """Follows each log, and those of workers that come later, until it has ended (one pid) or for good (a queue)."""
     async with httpx.AsyncClient(base_url=client.url, timeout=None, trust_env=False) as http:
         tasks = {s: asyncio.create_task(follow_one(http, s, end)) for s, end in ends.items()}
-        while not (tasks and all(s.label == "" and t.done() for s, t in tasks.items())):
+        if any(source.label == "" for source in tasks):
+            await asyncio.gather(*tasks.values())
+            return
+        while True:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
             for source in await asyncio.to_thread(sources_of, client, target):
                 if source not in tasks:
@@ -78,12 +95,19 @@ async def follow_all(client: Client, target: str, ends: dict[Source, int]) -> No
 
 
 async def follow_one(http: httpx.AsyncClient, source: Source, after: int) -> None:
-    async with http.stream("GET", f"/logs/workers/stream_logs/{source.pid}", params={"after": after}) as answer:
-        event = ""
-        async for line in answer.aiter_lines():
-            if line.startswith("event: "):
-                event = line[7:]
-            elif line.startswith("data: ") and event != "end":
-                click.echo(source.label + line[6:])
-            elif not line:
-                event = ""
+    """Until the worker has ended, or the daemon is gone."""
+    path = f"/logs/workers/stream_logs/{source.pid}"
+    with contextlib.suppress(httpx.HTTPError):
+        async with http.stream("GET", path, params={"after": after}) as answer:
+            await show_stream(answer, source.label)
+
+
+async def show_stream(answer: httpx.Response, label: str) -> None:
+    event = ""
+    async for line in answer.aiter_lines():
+        if line.startswith("event: "):
+            event = line[7:]
+        elif line.startswith("data: ") and event != "end":
+            click.echo(label + line[6:])
+        elif not line:
+            event = ""

@@ -6,10 +6,11 @@ column; the messages of the validators below are read by people, so they say wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from state.processes import Pool
@@ -28,9 +29,10 @@ NOT_YET = {
 }
 
 
-def fault(message: str) -> PydanticCustomError:
+def fault(message: str, *at: str) -> PydanticCustomError:
+    """What is wrong with the value being validated or, below it, with what stands `at` that path."""
     # Braces would be read as a template by pydantic.
-    return PydanticCustomError("fault", "{message}", {"message": message})
+    return PydanticCustomError("fault", "{message}", {"message": message, "at": at})
 
 
 class Model(BaseModel):
@@ -74,9 +76,44 @@ def to_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
+def check_argument_name(name: str) -> str:
+    if name == "x-queue-type":
+        raise fault("x-queue-type is set by `type` (write type: quorum beside arguments)")
+    if not 1 <= len(name.encode(errors="replace")) <= 128:
+        raise fault("an argument's name has 1 to 128 bytes")
+    return name
+
+
+def check_argument(value: Any) -> Any:
+    """A value that an AMQP table holds and the broker's HTTP API shows as it is, else a fault."""
+    if isinstance(value, list):
+        return [check_argument(item) for item in value]
+    if not isinstance(value, bool | str | int | float):
+        raise fault(f"an argument is text, a number, true, false or a list (not {type(value).__name__})")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise fault(f"{value} is not a number that RabbitMQ takes")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise fault("the number does not fit into 64 bits")
+    return value
+
+
+def check_env_name(name: str) -> str:
+    if not name or "=" in name or "\0" in name:
+        raise fault("this cannot be set in an environment (a name has no = and no NUL)")
+    return name
+
+
+def check_env_value(value: str) -> str:
+    if "\0" in value:
+        raise fault("this cannot be set in an environment (it holds a NUL)")
+    return value
+
+
 QueueName = Annotated[str, BeforeValidator(lambda v: check_name(v) if isinstance(v, str) else v)]
 WorkerName = Annotated[str, BeforeValidator(lambda v: check_worker_name(v) if isinstance(v, str) else v)]
 Text = Annotated[str, BeforeValidator(to_text)]
+Arguments = dict[Annotated[str, AfterValidator(check_argument_name)], Annotated[Any, AfterValidator(check_argument)]]
+Environment = dict[Annotated[str, AfterValidator(check_env_name)], Annotated[Text, AfterValidator(check_env_value)]]
 
 
 class Worker(Model):
@@ -85,7 +122,7 @@ class Worker(Model):
     count: int = Field(default=1, ge=0, le=MAX_COUNT)
     prefetch: int = Field(default=10, ge=1, le=65535, description="messages a worker holds at once")
     grace: float = Field(default=30, ge=0, le=86400, description="seconds to finish a message when told to stop")
-    env: dict[str, Text] = Field(default_factory=dict, description="on top of the daemon's environment")
+    env: Environment = Field(default_factory=dict, description="on top of the daemon's environment")
     command: Annotated[list[Text], Field(min_length=1)] | None = Field(
         default=None, description="any program; without it workers/NAME.py is run"
     )
@@ -98,14 +135,6 @@ class Worker(Model):
         if not isinstance(value, Mapping | cls):
             raise fault("write the number of processes, or a mapping such as {count: 5, prefetch: 20}")
         return value
-
-    @field_validator("env")
-    @classmethod
-    def env_names(cls, env: dict[str, str]) -> dict[str, str]:
-        for name, value in env.items():
-            if not name or "=" in name or "\0" in name or "\0" in value:
-                raise fault(f"{name!r} cannot be set in an environment (no = and no NUL)")
-        return env
 
     @field_validator("command")
     @classmethod
@@ -120,7 +149,7 @@ class Queue(Model):
 
     type: QueueType = "classic"
     durable: bool = True
-    arguments: dict[str, Any] = Field(default_factory=dict, description="passed to the broker as they are")
+    arguments: Arguments = Field(default_factory=dict, description="passed to the broker as they are")
     dead_letter: QueueName | None = Field(default=None, description="the queue that rejected messages go to")
     on_remove: Literal["keep", "delete-if-empty", "delete"] = "delete-if-empty"
     on_change: Literal["refuse"] = "refuse"
@@ -146,13 +175,6 @@ class Queue(Model):
             raise fault(f"on_change: {value} is not supported yet (only refuse)")
         return value
 
-    @field_validator("arguments")
-    @classmethod
-    def argument_values(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        for name, value in arguments.items():
-            check_argument(name, value)
-        return arguments
-
     @model_validator(mode="after")
     def fits_type(self) -> Queue:
         if self.type != "classic" and not self.durable:
@@ -171,24 +193,6 @@ class Queue(Model):
         if self.dead_letter is not None:
             arguments |= {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self.dead_letter}
         return arguments
-
-
-def check_argument(name: str, value: Any) -> None:
-    if name == "x-queue-type":
-        raise fault("x-queue-type is set by `type` (write type: quorum beside arguments)")
-    if len(name.encode(errors="replace")) > 128 or not name:
-        raise fault(f"{name[:40]!r}: an argument's name has 1 to 128 bytes")
-    if isinstance(value, bool | str):
-        return
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise fault(f"{name}: {value} does not fit into 64 bits")
-    if isinstance(value, list):
-        for item in value:
-            check_argument(name, item)
-    elif not isinstance(value, int | float):
-        raise fault(f"{name}: an argument is text, a number, true, false or a list (not {type(value).__name__})")
-    elif value != value or value in (float("inf"), float("-inf")):
-        raise fault(f"{name}: {value} is not a number that RabbitMQ takes")
 
 
 class Defaults(Model):
@@ -231,6 +235,14 @@ class Desired(Model):
     @classmethod
     def nothing_behind(cls, value: Any) -> Any:
         return not_empty(value)
+
+    @field_validator("queues")
+    @classmethod
+    def no_circles(cls, queues: dict[str, Queue]) -> dict[str, Queue]:
+        for name, queue in queues.items():
+            if queue.dead_letter == name:
+                raise fault("rejected messages would come back at once (name another)", name, "dead_letter")
+        return queues
 
     def all_queues(self) -> dict[str, Queue]:
         """The listed queues and the dead-letter queues they imply."""

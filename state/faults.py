@@ -40,14 +40,14 @@ def dotted(path: Iterable[object]) -> str:
     return ".".join(str(part) for part in path if part != "[key]")
 
 
-def details(error: ValidationError) -> list[tuple[Path, str]]:
-    """The path and the message of each error, deduplicated."""
+def details(error: ValidationError, under: Path = ()) -> list[tuple[Path, str]]:
+    """The path and the message of each error, deduplicated. `under`: where in the file the data would stand."""
     found: dict[tuple[Path, str], None] = {}
     for item in error.errors(include_url=False):
-        path = tuple(str(part) for part in item["loc"])
+        path = tuple(str(part) for part in (*item["loc"], *item.get("ctx", {}).get("at", ())))
         if item["type"] == "extra_forbidden":
             path += ("[key]",)  # the fault is the key, not what stands behind it
-        found[path, describe(item)] = None
+        found[path, describe({**item, "loc": (*under, *item["loc"])})] = None
     return list(found)
 
 
@@ -80,6 +80,7 @@ EXPECTED = {
     "bool_type": "true or false",
     "string_type": "text (quote it)",
     "dict_type": "a mapping",
+    "model_type": "a mapping",
     "list_type": "a list",
 }
 
@@ -91,7 +92,10 @@ def _example(key: object) -> str:
 
 
 def shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -107,9 +111,9 @@ def unknown_key(loc: Sequence[object]) -> str:
 def place(loc: Sequence[object]) -> str:
     """Which kind of mapping the last key of `loc` stands in."""
     match [str(part) for part in loc]:
-        case ["queues", _, "workers", _, _]:
+        case ["queues", _, "workers", _, _] | ["defaults", "worker", _]:
             return "worker"
-        case ["queues", _, _]:
+        case ["queues", _, _] | ["defaults", "queue", _]:
             return "queue"
         case ["defaults", _]:
             return "defaults"

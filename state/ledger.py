@@ -13,6 +13,9 @@ from typing import Any
 
 from state.file import write_atomically
 
+UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
+ON_REMOVE = ("keep", "delete-if-empty", "delete")
+
 
 @dataclass(frozen=True)
 class Owned:
@@ -37,7 +40,7 @@ class Ledger:
             return cls(path, *_read(json.loads(path.read_bytes())))
         except FileNotFoundError:
             return cls(path)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except UNREADABLE as error:
             aside = path.with_suffix(".broken.json")
             path.replace(aside)
             return cls(
@@ -49,7 +52,7 @@ class Ledger:
         """The ledger for looking only: nothing is moved or written."""
         try:
             return cls(path, *_read(json.loads(path.read_bytes())))
-        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        except (OSError, *UNREADABLE):
             return cls(path)
 
     def owned(self, broker: str) -> Mapping[str, Owned]:
@@ -86,4 +89,9 @@ class Ledger:
 
 def _read(data: Any) -> tuple[dict[str, dict[str, Owned]], dict[str, bool]]:
     brokers = {str(b): {str(n): Owned(**o) for n, o in queues.items()} for b, queues in data["brokers"].items()}
-    return brokers, {str(name): bool(force) for name, force in data["requests"].items()}
+    requests = {str(name): force for name, force in data["requests"].items()}
+    if any(owned.on_remove not in ON_REMOVE for queues in brokers.values() for owned in queues.values()):
+        raise ValueError("an on_remove in it is none that we wrote")
+    if any(force is not True and force is not False for force in requests.values()):
+        raise ValueError("a request in it is neither true nor false")
+    return brokers, requests

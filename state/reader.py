@@ -72,6 +72,7 @@ class _Reader:
             raise self._reject(line, column, "", "this byte is not UTF-8 (save the file as UTF-8)") from None
 
     def _load(self, text: str) -> tuple[Node | None, Any]:
+        root = None
         try:
             loader = Loader(text)
             root = loader.get_single_node()
@@ -88,13 +89,24 @@ class _Reader:
             line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
             raise self._reject(line, column, "", "YAML does not allow this character (take it out)") from None
         except Exception as error:  # PyYAML's constructors raise whatever int(), float() and datetime() raise
-            raise self._reject(0, 0, "", f"a value cannot be read: {error} (quote it if it is text)") from None
+            raise self._unreadable(root, error) from None
+
+    def _unreadable(self, root: Node | None, error: Exception) -> Rejected:
+        """Every value that YAML's own types do not take, such as the 31st of June."""
+        found = [(path, wrong) for node, path in walk(root) if (wrong := why_unreadable(node))] if root else []
+        if root is None or not found:
+            return self._reject(0, 0, "", f"a value cannot be read: {error} (quote it if it is text)")
+        text = "this value cannot be read: {} (quote it if it is text)"
+        return Rejected(self._locate(root, path, text.format(wrong)) for path, wrong in found)
 
     def _syntax(self, error: yaml.MarkedYAMLError, text: str) -> Rejected:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line, mark.column) if mark else (0, 0)
+        lines = text.splitlines()
+        if line >= len(lines) and not text.endswith("\n"):  # libyaml adds the newline that is missing at the end
+            line, column = len(lines) - 1, len(lines[-1])
         what = " ".join(filter(None, (error.context, error.problem)))
-        tab = "\t" in "".join(text.splitlines()[line : line + 1])[: column + 1]
+        tab = "\t" in "".join(lines[line : line + 1])[: column + 1]
         hint = "indent with spaces, not tabs" if tab else "check the indentation, quotes and brackets here"
         return self._reject(line, column, "", f"not YAML: {what} ({hint})")
 
@@ -102,8 +114,9 @@ class _Reader:
         faults: list[Fault] = []
         if _Sizes().of(root) > MAX_NODES:
             raise self._reject(0, 0, "", "its aliases write out to too much (write the values out instead)")
-        for mapping, path in mappings(root):
-            faults += self._key_faults(mapping, path)
+        for node, path in walk(root):
+            if isinstance(node, MappingNode):
+                faults += self._key_faults(node, path)
         if faults:
             raise Rejected(faults)
 
@@ -145,8 +158,8 @@ class _Sizes:
         return size
 
 
-def mappings(root: Node) -> Iterator[tuple[MappingNode, tuple[str, ...]]]:
-    """Every mapping of the tree once, with its path."""
+def walk(root: Node) -> Iterator[tuple[Node, tuple[str, ...]]]:
+    """Every node of the tree but keys, once, with its path."""
     waiting: list[tuple[Node, tuple[str, ...]]] = [(root, ())]
     seen: set[int] = set()
     while waiting:
@@ -154,11 +167,20 @@ def mappings(root: Node) -> Iterator[tuple[MappingNode, tuple[str, ...]]]:
         if id(node) in seen:
             continue
         seen.add(id(node))
+        yield node, path
         if isinstance(node, MappingNode):
-            yield node, path
             waiting += [(value, (*path, str(key.value))) for key, value in node.value]
         elif isinstance(node, SequenceNode):
             waiting += [(item, (*path, str(i))) for i, item in enumerate(node.value)]
+
+
+def why_unreadable(node: Node) -> str | None:
+    try:
+        if isinstance(node, ScalarNode):
+            Loader("").construct_document(node)
+    except Exception as error:
+        return str(error)
+    return None
 
 
 def find(root: Node, path: tuple[str, ...]) -> Node:

@@ -14,7 +14,7 @@ import pika
 from reconciler.broker.amqp import Link, parameters
 from reconciler.broker.management import Management, ManagementUnavailable
 from reconciler.broker.publisher import Publisher
-from reconciler.errors import NoSuchQueue, Permanent, Refused, StillInUse
+from reconciler.errors import NoSuchQueue, Refused, StillInUse
 from reconciler.plan import why_in_use
 from state.desired import Queue
 from state.observed import ObservedBroker, ObservedQueue
@@ -154,12 +154,10 @@ class Broker:
 
     async def purge(self, name: str) -> int:
         """Drops the ready messages and returns how many there were. Raises NoSuchQueue, Refused (streams)."""
-        try:
-            return int((await self._admin.call("queue_purge", queue=name)).method.message_count)
-        except (NoSuchQueue, StillInUse):
-            raise
-        except Permanent as error:
-            raise Refused(f"the broker does not purge it: {error}") from None
+        live = await self.count(name)
+        if live is not None and live.type == "stream":  # RabbitMQ would close the connection over it
+            raise Refused("RabbitMQ does not purge streams (delete it with force)")
+        return int((await self._admin.call("queue_purge", queue=name)).method.message_count)
 
     async def publish(self, queue: str, body: bytes, properties: pika.BasicProperties) -> None:
         """See `Publisher.publish`."""

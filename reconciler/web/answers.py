@@ -144,7 +144,7 @@ def as_api_error(error: Exception) -> ApiError | None:
             faults = [{"path": f.path, "message": f.message} for f in error.faults]
             return ApiError(422, f"the file would not be valid any more: {error}", details=faults)
         case ValidationError():
-            faults = [{"path": dotted(path), "message": message} for path, message in details(error)]
+            faults = [{"path": dotted(path), "message": message} for path, message in details(error, ("queues", ""))]
             return ApiError(422, "; ".join(f"{f['path']}: {f['message']}" for f in faults), details=faults)
         case Conflict() | EditRefused() | Refused():
             return ApiError(409, str(error))

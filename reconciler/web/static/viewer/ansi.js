@@ -20,8 +20,7 @@ const PLAIN = Object.freeze({});
  * `italic`, `underline`, `reverse`, `strike`. It never goes beyond its line.
  */
 export function runs(text) {
-  SPECIAL.lastIndex = 0;
-  if (!SPECIAL.test(text)) return [{ text, style: PLAIN, control: false }];
+  if (text.search(SPECIAL) < 0) return [{ text, style: PLAIN, control: false }];
   const found = [];
   let style = PLAIN;
   let at = 0;

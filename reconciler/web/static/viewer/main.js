@@ -11,7 +11,9 @@ import { LogWindow } from "./window.js";
 const FLUSH = 120; // milliseconds between two changes of the page
 const PAGE = 400; // lines asked for at once
 const ROOM = 1_200; // lines kept ready below what is seen; more are only counted
-const PENDING = 3_000; // lines waiting for the next flush; of more, the newest
+const TOO_FAST = 400; // lines of one flush that nobody could follow with the eye …
+const SCREENFUL = 250; // … of which only the newest are shown
+const MISSED = 3_000; // lines missed in a pause that are fetched one after another
 const NEAR = 900; // pixels from an end at which more is loaded
 const GAP = 2_000_000; // bytes to the end of the file over which it is not worth counting every line between
 const HIDDEN = 20_000; // milliseconds out of sight after which the stream is given up
@@ -66,7 +68,7 @@ function onLine(event) {
   }
   if (!paused && !ahead) incoming.push({ text: event.data, end });
   else ahead = true;
-  if (following && incoming.length > PENDING) incoming.splice(0, incoming.length - PENDING / 2);
+  if (following && incoming.length > 4 * TOO_FAST) incoming.splice(0, incoming.length - TOO_FAST - 1);
   schedule();
 }
 
@@ -106,11 +108,11 @@ function flush() {
 }
 
 function appendFollowing(batch) {
-  if (batch.length >= PENDING / 2) {
-    const [first, ...rest] = batch; // what was skipped lies before `first`, and is read again when someone scrolls up
-    win.clear(first.end);
+  if (batch.length > TOO_FAST) {
+    const [before, ...newest] = batch.slice(-SCREENFUL - 1); // what lies before is read when someone scrolls up
+    win.clear(before.end);
     older = true;
-    win.append(rest);
+    win.append(newest);
   } else {
     win.append(batch);
   }
@@ -122,7 +124,7 @@ function appendFollowing(batch) {
 }
 
 function appendBelow(batch) {
-  win.keepingPlace(() => win.append(batch));
+  win.keepingPlace(() => (win.append(batch), showEmpty()));
   if (target !== null) center();
   if (win.linesBelow() > ROOM) getAhead();
 }
@@ -146,6 +148,7 @@ const fromBottom = () => log.scrollHeight - log.scrollTop - log.clientHeight;
 let lastTop = 0;
 
 function toBottom() {
+  showEmpty();
   log.scrollTop = log.scrollHeight;
   lastTop = log.scrollTop;
 }
@@ -202,10 +205,11 @@ async function loadOlder() {
 /** A page before the window. A page without lines still moves its beginning. */
 function put(page) {
   older = page.start > 0;
-  showOlder(older ? "" : "The log begins here");
   if (page.lines.length) win.prepend(page);
   else if (win.chunks.length) win.chunks[0].start = page.start;
   else win.at = page.start;
+  showOlder(older ? "" : "The log begins here");
+  showEmpty();
 }
 
 /** Shows the end of the log and follows it. */
@@ -230,6 +234,7 @@ async function toTail() {
 async function toOffset(end) {
   const control = restart();
   setFollowing(false);
+  roughly = true;
   target = end;
   try {
     const page = await pages.read(filter, PAGE, end, control.signal);
@@ -307,9 +312,9 @@ function showNewer() {
   setText($("newer"), `${text} ↓`);
 }
 
+/** Its line is there whenever lines are, so that nothing moves when it says something. */
 function showOlder(text) {
   setText($("older"), text || "\u00a0");
-  setHidden($("older"), win.lines === 0 && !text);
 }
 
 function showEmpty() {
@@ -318,7 +323,7 @@ function showEmpty() {
   const text = missing ?? (loading ? "Loading …" : older && filtered ? "Searching …" : filtered ? "No line matches." : ended ? "This log is empty." : "Nothing was written yet.");
   setHidden($("empty"), !empty);
   setText($("empty"), text);
-  if (empty) setHidden($("older"), true);
+  setHidden($("older"), empty);
 }
 
 let toasting = 0;
@@ -369,7 +374,7 @@ function setPaused(on) {
 
 function goOn() {
   if (fromBottom() > 4) more();
-  else if (unseen > PENDING / 2 || !stream.running) toTail();
+  else if (unseen > MISSED || !stream.running) toTail();
   else {
     ahead = false;
     streamFrom(win.end);
@@ -495,6 +500,10 @@ const KEYS = {
   Escape: clearFilter,
   Enter: () => marked && isLong(marked) && win.keepingPlace(() => expand(marked, win.find)),
 };
+
+// The log has the focus from the start, for its keys; its ring is for those who walk with Tab.
+addEventListener("keydown", (event) => event.key === "Tab" && document.body.classList.add("keyboard"));
+addEventListener("pointerdown", () => document.body.classList.remove("keyboard"));
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;

@@ -1,4 +1,4 @@
-"""What the tests of the whole system share: a site on a virtual host of its own, workers that leave traces, messages."""
+"""What the tests of the whole system share: a site on a virtual host of its own, and workers that leave traces."""
 
 from __future__ import annotations
 

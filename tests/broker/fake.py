@@ -1,0 +1,185 @@
+"""A broker without RabbitMQ: the same public face and the same refusals, with its queues in memory.
+
+`take`, `give_back`, `consume` and the attributes stand for what other clients, and misfortune, do to a real one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pika
+
+from reconciler.errors import Blocked, BrokerUnreachable, NoSuchQueue, Refused, StillInUse
+from reconciler.plan import why_in_use
+from state.desired import Queue
+from state.observed import ObservedBroker, ObservedQueue
+
+
+@dataclass
+class _Queue:
+    type: str
+    durable: bool
+    arguments: dict[str, Any]
+    ready: list[bytes] = field(default_factory=list)
+    in_flight: list[bytes] = field(default_factory=list)
+    consumers: int = 0
+
+
+class FakeBroker:
+    """`tick` is how many seconds the counts of replicated queues may be late."""
+
+    def __init__(self, vhost: str = "/", tick: float = 0.2) -> None:
+        self.vhost = vhost
+        self.reachable = True
+        self.management = True
+        self.alarm: str | None = None
+        self.management_error: str | None = None
+        self.calls: list[str] = []  # what changed something, or tried to
+        self._tick = tick
+        self._queues: dict[str, _Queue] = {}
+        self._verified: dict[str, Queue] = {}
+        self._quiet_since: dict[str, float] = {}
+
+    # the public face
+
+    @property
+    def connected(self) -> bool:
+        return self.reachable
+
+    async def observe(self, names: Iterable[str]) -> ObservedBroker:
+        self._look()
+        if self.management:
+            queues = {name: self._seen(name, consumers=None) for name in self._queues}
+        else:
+            queues = {name: self._seen_over_amqp(name) for name in names if name in self._queues}
+        return ObservedBroker(f"fake {self.vhost}", "0.0.0", self.management, queues)
+
+    async def declare(self, name: str, queue: Queue) -> None:
+        self._change(f"declare {name}")
+        if name.startswith("amq."):
+            raise Refused(f"ACCESS_REFUSED - queue name '{name}' contains reserved prefix 'amq.*'")
+        wanted = _Queue(queue.type, queue.durable, queue.broker_arguments())
+        known = self._queues.setdefault(name, wanted)
+        for key in ("type", "durable", "arguments"):
+            if getattr(known, key) != getattr(wanted, key):
+                raise Refused(f"PRECONDITION_FAILED - inequivalent arg '{key}' for queue '{name}'")
+        self._verified[name] = queue
+        self._quiet_since.pop(name, None)
+
+    async def delete(self, name: str, *, force: bool) -> None:
+        self._change(f"delete {name}")
+        if not force and name in self._queues:
+            self._assure_unused(name)
+        self._queues.pop(name, None)
+        self._verified.pop(name, None)
+        self._quiet_since.pop(name, None)
+
+    async def count(self, name: str) -> ObservedQueue | None:
+        self._look()
+        if name not in self._queues:
+            return None
+        return self._seen(name) if self.management else self._seen_over_amqp(name)
+
+    async def purge(self, name: str) -> int:
+        self._change(f"purge {name}")
+        if name not in self._queues:
+            raise NoSuchQueue(f"NOT_FOUND - no queue '{name}'")
+        if self._queues[name].type == "stream":
+            raise Refused("RabbitMQ does not purge streams")
+        removed, self._queues[name].ready = len(self._queues[name].ready), []
+        return removed
+
+    async def publish(self, queue: str, body: bytes, properties: pika.BasicProperties) -> None:
+        self._change(f"publish {queue}")
+        if self.alarm:
+            raise Blocked(f"the broker takes no messages now ({self.alarm})")
+        if queue not in self._queues:
+            raise NoSuchQueue
+        known = self._queues[queue]
+        limit = known.arguments.get("x-max-length")
+        if limit is not None and len(known.ready) >= limit:
+            if known.arguments.get("x-overflow") == "reject-publish":
+                raise Refused("the queue did not take the message (it is full: x-overflow is reject-publish)")
+            known.ready.pop(0)
+        known.ready.append(body)
+
+    async def close(self) -> None:
+        pass
+
+    # what others do
+
+    def make(self, name: str, queue: Queue) -> None:
+        """Somebody else declares a queue."""
+        self._queues[name] = _Queue(queue.type, queue.durable, queue.broker_arguments())
+
+    def drop(self, name: str) -> None:
+        """Somebody else deletes a queue."""
+        self._queues.pop(name, None)
+
+    def put(self, name: str, *bodies: bytes) -> None:
+        self._queues[name].ready += bodies
+
+    def take(self, name: str, count: int) -> None:
+        """A client takes messages and does not settle them yet."""
+        queue = self._queues[name]
+        queue.in_flight += queue.ready[:count]
+        del queue.ready[:count]
+
+    def ack(self, name: str) -> None:
+        self._queues[name].in_flight.clear()
+
+    def consume(self, name: str) -> None:
+        self._queues[name].consumers += 1
+
+    def bodies(self, name: str) -> list[bytes]:
+        return [*self._queues[name].in_flight, *self._queues[name].ready]
+
+    @property
+    def names(self) -> set[str]:
+        return set(self._queues)
+
+    def _look(self) -> None:
+        if not self.reachable:
+            raise BrokerUnreachable
+        self.management_error = None if self.management else "the management API is switched off"
+
+    def _change(self, call: str) -> None:
+        self.calls.append(call)
+        self._look()
+
+    def _seen(self, name: str, consumers: int | None = -1) -> ObservedQueue:
+        queue = self._queues[name]
+        return ObservedQueue(
+            name,
+            queue.type,
+            queue.durable,
+            arguments=dict(queue.arguments),
+            ready=len(queue.ready),
+            unacknowledged=len(queue.in_flight),
+            consumers=queue.consumers if consumers == -1 else consumers,
+        )
+
+    def _seen_over_amqp(self, name: str) -> ObservedQueue:
+        queue, known = self._queues[name], self._verified.get(name)
+        return ObservedQueue(
+            name,
+            known.type if known else None,
+            known.durable if known else None,
+            arguments=known.broker_arguments() if known else None,
+            ready=len(queue.ready),
+            consumers=queue.consumers,
+        )
+
+    def _assure_unused(self, name: str) -> None:
+        live = self._seen(name)
+        if reason := why_in_use(live):
+            self._quiet_since.pop(name, None)
+            raise StillInUse(reason)
+        if not self.management:
+            raise StillInUse("without the management API nobody can see whether messages are in flight")
+        since = self._quiet_since.setdefault(name, time.monotonic())
+        if live.type != "classic" and time.monotonic() - since < self._tick:
+            raise StillInUse("its counts are late; they must stay zero for a while")

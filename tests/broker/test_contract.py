@@ -1,0 +1,510 @@
+"""What the loop relies on, of RabbitMQ itself and of the fake that stands for it in other tests."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import pika
+import pytest
+
+from reconciler.broker.broker import Broker
+from reconciler.broker.node import environment, find_server, free_ports, read_node
+from reconciler.errors import Blocked, BrokerUnreachable, NoSuchQueue, Refused, StillInUse, Temporary
+from state.desired import Queue
+from tests.broker.fake import FakeBroker
+from tests.nodes import TestNode, TestVhost
+from tests.waiting import async_eventually
+
+
+class World(Protocol):
+    """A broker as the loop has it, and another client's hands on the same queues."""
+
+    broker: Broker | FakeBroker
+
+    def make(self, name: str, queue: Queue) -> None: ...
+
+    def put(self, name: str, *bodies: bytes) -> None: ...
+
+    def take(self, name: str, count: int) -> None: ...
+
+    def ack(self, name: str) -> None: ...
+
+    def consume(self, name: str) -> None: ...
+
+    def names(self) -> set[str]: ...
+
+    def close(self) -> None: ...
+
+
+class FakeWorld:
+    def __init__(self, management: bool) -> None:
+        self.broker = FakeBroker()
+        self.broker.management = management
+        self.make, self.put, self.take = self.broker.make, self.broker.put, self.broker.take
+        self.ack, self.consume = self.broker.ack, self.broker.consume
+
+    def names(self) -> set[str]:
+        return self.broker.names
+
+    def close(self) -> None:
+        pass
+
+
+class RealWorld:
+    """The other client is a plain pika connection of its own."""
+
+    def __init__(self, vhost: TestVhost, management: bool) -> None:
+        nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
+        self.vhost = vhost
+        self.broker = Broker(vhost.amqp_url, vhost.management_url if management else nobody)
+        self._connection = pika.BlockingConnection(pika.URLParameters(vhost.amqp_url))
+        self._channel = self._connection.channel()
+        self._channel.confirm_delivery()
+
+    def make(self, name: str, queue: Queue) -> None:
+        arguments = queue.broker_arguments() | ({} if queue.type == "classic" else {"x-queue-type": queue.type})
+        self._channel.queue_declare(name, durable=queue.durable, arguments=arguments)
+
+    def put(self, name: str, *bodies: bytes) -> None:
+        for body in bodies:
+            self._channel.basic_publish("", name, body)
+
+    def take(self, name: str, count: int) -> None:
+        for _ in range(count):
+            method, _, _ = self._channel.basic_get(name)
+            assert method is not None
+
+    def ack(self, name: str) -> None:
+        self._channel.basic_ack(0, multiple=True)
+
+    def consume(self, name: str) -> None:
+        self._channel.basic_qos(prefetch_count=1)
+        self._channel.basic_consume(name, lambda *_: None)
+
+    def names(self) -> set[str]:
+        return set(self.vhost.queues())
+
+    def close(self) -> None:
+        self._connection.close()
+        empty(self.vhost)
+
+
+def empty(vhost: TestVhost) -> None:
+    with pika.BlockingConnection(pika.URLParameters(vhost.amqp_url)) as connection:
+        channel = connection.channel()
+        for name in vhost.queues():
+            channel.queue_delete(name)
+
+
+class Opening:
+    """Makes the world of a test, real or not."""
+
+    def __init__(self, vhost: TestVhost | None) -> None:
+        self._vhost = vhost
+
+    @asynccontextmanager
+    async def __call__(self, management: bool = True) -> AsyncIterator[World]:
+        world = RealWorld(self._vhost, management) if self._vhost else FakeWorld(management)
+        try:
+            yield world
+        finally:
+            await world.broker.close()
+            world.close()
+
+
+@pytest.fixture(scope="module")
+def shared_vhost(broker: TestNode) -> Iterator[TestVhost]:
+    """One for all these tests, each of which leaves it empty: a virtual host costs more than most of them."""
+    made = broker.make_vhost("contract/of brokers")
+    yield made
+    broker.drop_vhost(made.name)
+
+
+@pytest.fixture(params=["RabbitMQ", "the fake"])
+def opened(request: pytest.FixtureRequest) -> Opening:
+    return Opening(request.getfixturevalue("shared_vhost") if request.param == "RabbitMQ" else None)
+
+
+async def see(world: World, *names: str) -> dict[str, Any]:
+    return dict((await world.broker.observe(names)).queues)
+
+
+async def publish(world: World, name: str, body: bytes = b"x") -> None:
+    await world.broker.publish(name, body, pika.BasicProperties(message_id=str(uuid.uuid4()), delivery_mode=2))
+
+
+async def still_in_use(world: World, name: str) -> str:
+    with pytest.raises(StillInUse) as held:
+        await world.broker.delete(name, force=False)
+    assert name in world.names(), "what is in use stays"
+    return str(held.value)
+
+
+LIMITED = Queue(arguments={"x-max-length": 2, "x-overflow": "reject-publish"})
+KINDS = {
+    "plain": Queue(),
+    "transient": Queue(durable=False, arguments={"x-expires": 600_000}),
+    "with arguments": Queue(arguments={"x-message-ttl": 60_000, "x-max-length": 5, "x-overflow": "drop-head"}),
+    "dead-lettering": Queue(dead_letter="lost"),
+    "quorum": Queue(type="quorum", arguments={"x-delivery-limit": 3}),
+    "stream": Queue(type="stream", arguments={"x-max-length-bytes": 1_000_000}),
+    "with a strange argument": Queue(arguments={"x-our-own": ["a", 1]}),
+}
+
+# -- declaring ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("queue", KINDS.values(), ids=KINDS)
+async def test_what_is_declared_is_seen_as_it_was_declared_and_may_be_declared_again(
+    opened: Opening, queue: Queue
+) -> None:
+    async with opened() as world:
+        for _ in range(2):
+            await world.broker.declare("q", queue)
+            seen = (await see(world))["q"]
+            assert (seen.type, seen.durable, seen.auto_delete) == (queue.type, queue.durable, False)
+            arguments = {key: value for key, value in seen.arguments.items() if key != "x-queue-type"}
+            assert arguments == queue.broker_arguments()
+            assert (seen.ready, seen.unacknowledged, seen.messages) == (0, 0, 0)
+
+
+OTHERS = {
+    "another type": Queue(type="quorum"),
+    "not durable": Queue(durable=False),
+    "another argument": Queue(arguments={"x-message-ttl": 2000}),
+    "no argument": Queue(),
+    "another dead-letter queue": Queue(arguments={"x-message-ttl": 1000}, dead_letter="lost"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+async def test_a_queue_of_that_name_with_other_properties_is_refused_and_untouched(
+    opened: Opening, other: Queue
+) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", Queue(arguments={"x-message-ttl": 1000}))
+        before = await see(world)
+        with pytest.raises(Refused, match="PRECONDITION_FAILED - inequivalent arg"):
+            await world.broker.declare("q", other)
+        assert await see(world) == before
+        await world.broker.declare("q", Queue(arguments={"x-message-ttl": 1000}))
+
+
+async def test_a_name_of_rabbitmqs_own_is_refused(opened: Opening) -> None:
+    async with opened() as world:
+        with pytest.raises(Refused, match="reserved prefix"):
+            await world.broker.declare("amq.mine", Queue())
+        assert world.names() == set()
+
+
+@pytest.mark.parametrize("name", ["a b/c.d", "ü😀", "%2F?#&", "x" * 255, "é" * 127, " "])
+async def test_strange_names_are_names(opened: Opening, name: str) -> None:
+    async with opened() as world:
+        await world.broker.declare(name, Queue())
+        await publish(world, name)
+        assert (await world.broker.count(name)).ready == 1  # type: ignore[union-attr]
+        assert await world.broker.purge(name) == 1
+        await world.broker.delete(name, force=False)
+        assert world.names() == set()
+
+
+async def test_many_at_once_are_all_made(opened: Opening) -> None:
+    async with opened() as world:
+        names = {f"q{number}" for number in range(60)}
+        await asyncio.gather(*(world.broker.declare(name, Queue()) for name in names))
+        assert (await see(world)).keys() == names == world.names()
+
+
+# -- publishing --------------------------------------------------------------------------------------------------
+
+
+async def test_a_published_message_is_there_when_publish_returns(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", Queue())
+        await asyncio.gather(*(publish(world, "q", str(number).encode()) for number in range(100)))
+        assert (await world.broker.count("q")).messages == 100  # type: ignore[union-attr]
+
+
+async def test_publishing_to_no_queue_says_so(opened: Opening) -> None:
+    async with opened() as world:
+        with pytest.raises(NoSuchQueue):
+            await publish(world, "nowhere")
+        await world.broker.declare("q", Queue())
+        await publish(world, "q")
+
+
+async def test_a_full_queue_that_rejects_says_so(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", LIMITED)
+        await publish(world, "q")
+        await publish(world, "q")
+        with pytest.raises(Refused, match="full"):
+            await publish(world, "q")
+        assert (await world.broker.count("q")).ready == 2  # type: ignore[union-attr]
+
+
+async def test_good_and_bad_messages_at_once_each_get_their_own_answer(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", Queue())
+        names = ["q", "nowhere"] * 30
+        answers = await asyncio.gather(*(publish(world, name) for name in names), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [type(None), NoSuchQueue] * 30
+
+
+# -- deleting ----------------------------------------------------------------------------------------------------
+
+
+async def test_an_empty_queue_is_deleted(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", Queue())
+        await world.broker.delete("q", force=False)
+        assert world.names() == set()
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_deleting_what_is_not_there_is_done_already(opened: Opening, force: bool) -> None:
+    async with opened() as world:
+        await world.broker.delete("never", force=force)
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum", "stream"])
+async def test_a_queue_with_messages_is_not_deleted(opened: Opening, kind: Any) -> None:
+    async with opened() as world:
+        world.make("q", Queue(type=kind))
+        world.put("q", b"1", b"2")
+        if kind == "classic":
+            assert "2 messages are in it (2 ready, 0 in flight)" in await still_in_use(world, "q")
+        else:  # its counts may be late; then it waits until they are not
+            await still_in_use(world, "q")
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+async def test_a_queue_with_messages_in_flight_is_not_deleted_though_none_is_ready(opened: Opening, kind: Any) -> None:
+    async with opened() as world:
+        world.make("q", Queue(type=kind))
+        world.put("q", b"1", b"2")
+        world.take("q", 2)
+        await async_eventually(lambda: counted(world, ready=0, in_flight=2), timeout=15)
+        assert "2 messages are in it (0 ready, 2 in flight)" in await still_in_use(world, "q")
+
+
+async def counted(world: World, ready: int, in_flight: int) -> bool:
+    seen = await world.broker.count("q")
+    return seen is not None and (seen.ready, seen.unacknowledged) == (ready, in_flight)
+
+
+async def test_a_queue_that_somebody_consumes_is_not_deleted(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", Queue())
+        world.consume("q")
+        assert "1 consumers that are not ours" in await still_in_use(world, "q")
+
+
+async def test_force_deletes_whatever_is_in_it(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", Queue())
+        world.put("q", b"1", b"2")
+        world.take("q", 1)
+        await world.broker.delete("q", force=True)
+        assert world.names() == set()
+
+
+async def test_once_its_messages_are_settled_it_is_deleted(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", Queue())
+        world.put("q", b"1")
+        world.take("q", 1)
+        await still_in_use(world, "q")
+        world.ack("q")
+        await async_eventually(lambda: deleted(world, "q"))
+
+
+async def deleted(world: World, name: str) -> bool:
+    try:
+        await world.broker.delete(name, force=False)
+    except StillInUse:
+        return False
+    return name not in world.names()
+
+
+async def test_a_quorum_queue_is_deleted_once_its_late_counts_have_been_zero_long_enough(opened: Opening) -> None:
+    async with opened() as world:
+        for name in ("idle", "used"):
+            await world.broker.declare(name, Queue(type="quorum"))
+            assert "late" in await still_in_use(world, name)
+        await publish(world, "used")
+        assert "1 messages are in it" in await still_in_use(world, "used")
+        await async_eventually(lambda: deleted(world, "idle"), timeout=15, every=0.1)
+        assert world.names() == {"used"}
+
+
+# -- purging -----------------------------------------------------------------------------------------------------
+
+
+async def test_purging_counts_what_it_drops_and_leaves_what_is_in_flight(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", Queue())
+        world.put("q", *(str(number).encode() for number in range(10)))
+        world.take("q", 4)
+        assert await world.broker.purge("q") == 6
+        assert await world.broker.purge("q") == 0
+        await async_eventually(lambda: counted(world, ready=0, in_flight=4))
+
+
+async def test_purging_what_is_not_there_says_so(opened: Opening) -> None:
+    async with opened() as world:
+        with pytest.raises(NoSuchQueue):
+            await world.broker.purge("never")
+
+
+async def test_a_stream_is_not_purged(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare("s", Queue(type="stream"))
+        with pytest.raises(Refused, match="does not purge streams"):
+            await world.broker.purge("s")
+        await world.broker.declare("q", Queue())
+
+
+# -- AMQP alone --------------------------------------------------------------------------------------------------
+
+
+async def test_without_management_only_what_is_asked_for_is_seen_and_it_says_so(opened: Opening) -> None:
+    async with opened(management=False) as world:
+        world.make("mine", Queue())
+        world.make("theirs", Queue())
+        observed = await world.broker.observe(["mine", "missing"])
+        assert observed.queues.keys() == {"mine"}
+        assert not observed.management
+        assert world.broker.management_error
+
+
+async def test_without_management_properties_are_known_once_the_broker_has_agreed_to_them(opened: Opening) -> None:
+    async with opened(management=False) as world:
+        queue = Queue(arguments={"x-max-length": 5})
+        world.make("q", queue)
+        assert (await see(world, "q"))["q"].type is None
+        with pytest.raises(Refused):
+            await world.broker.declare("q", Queue())
+        assert (await see(world, "q"))["q"].type is None
+        await world.broker.declare("q", queue)
+        assert (await see(world, "q"))["q"].arguments == {"x-max-length": 5}
+
+
+async def test_without_management_nothing_is_deleted_but_by_force(opened: Opening) -> None:
+    async with opened(management=False) as world:
+        await world.broker.declare("q", Queue())
+        assert "without the management API" in await still_in_use(world, "q")
+        await world.broker.delete("q", force=True)
+        assert world.names() == set()
+
+
+async def test_identity_names_cluster_and_virtual_host_and_stays_the_same(opened: Opening) -> None:
+    async with opened() as world:
+        identity = (await world.broker.observe([])).identity
+        assert identity.endswith(f" {world.broker.vhost}")
+        assert identity == (await world.broker.observe([])).identity
+
+
+# -- misfortune, on RabbitMQ alone -------------------------------------------------------------------------------
+
+
+def rabbitmqctl(node: TestNode, *arguments: str) -> None:
+    server, known = find_server(), read_node(node.folder)
+    assert server is not None
+    assert known is not None
+    command = [str(server.parent / "rabbitmqctl"), "-n", known.name, *arguments]
+    subprocess.run(command, env=environment(known), check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestNode]:
+    """A node that these tests may harm. Each leaves it running and well."""
+    node = TestNode(tmp_path_factory.mktemp("frail"))
+    node.start()
+    yield node
+    node.stop()
+
+
+@asynccontextmanager
+async def broker_at(node: TestNode) -> AsyncIterator[Broker]:
+    broker = Broker(node.amqp_url, node.management_url)
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+async def send(broker: Broker) -> None:
+    await broker.publish("q", b"x", pika.BasicProperties(message_id=str(uuid.uuid4())))
+
+
+async def test_under_an_alarm_publishing_is_answered_soon_and_the_rest_goes_on(frail: TestNode) -> None:
+    rabbitmqctl(frail, "set_vm_memory_high_watermark", "absolute", "1")
+    async with broker_at(frail) as broker:
+        await broker.declare("q", Queue())
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(Blocked, match="memory"):
+                await send(broker)
+            assert time.monotonic() - began < 5
+        await broker.declare("other", Queue())
+        assert (await broker.observe([])).queues.keys() == {"q", "other"}
+        rabbitmqctl(frail, "set_vm_memory_high_watermark", "0.9")
+        await async_eventually(lambda: sent(broker), timeout=15)
+
+
+async def sent(broker: Broker) -> bool:
+    try:
+        await send(broker)
+    except Blocked:
+        return False
+    return True
+
+
+async def test_a_broker_that_goes_away_is_noticed_and_found_again(frail: TestNode) -> None:
+    lost = asyncio.Event()
+    broker = Broker(frail.amqp_url, frail.management_url, on_lost=lost.set)
+    try:
+        await broker.declare("q", Queue())
+        await send(broker)
+        seen = await broker.observe([])
+        identity, before = seen.identity, seen.queues.keys()
+        await asyncio.to_thread(frail.kill)
+        await asyncio.wait_for(lost.wait(), 5)
+        assert not broker.connected
+        for call in (lambda: broker.observe([]), lambda: send(broker), lambda: broker.declare("p", Queue())):
+            began = time.monotonic()
+            with pytest.raises(BrokerUnreachable, match="refused"):
+                await call()
+            assert time.monotonic() - began < 5
+        await asyncio.to_thread(frail.start)
+        seen = await broker.observe([])
+        assert (seen.identity, seen.queues.keys()) == (identity, before)
+        await send(broker)
+    finally:
+        await broker.close()
+
+
+async def test_a_broker_that_accepts_and_says_nothing_is_given_up_on_within_five_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        broker = Broker(f"amqp://guest:guest@127.0.0.1:{mute.getsockname()[1]}/", None)
+        began = time.monotonic()
+        answers = await asyncio.gather(broker.observe([]), send(broker), return_exceptions=True)
+        assert all(isinstance(answer, Temporary) for answer in answers)
+        assert time.monotonic() - began < 5
+        await broker.close()
+
+
+async def test_wrong_credentials_are_said_in_words(vhost: TestVhost) -> None:
+    url = vhost.amqp_url.replace("amqp://reconciler:", "amqp://nobody:")
+    broker = Broker(url, vhost.management_url)
+    with pytest.raises(BrokerUnreachable, match="ACCESS_REFUSED"):
+        await broker.observe([])
+    await broker.close()

@@ -1,0 +1,189 @@
+"""What the words of queues.yaml mean once they are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from state.desired import MAX_COUNT, NOTHING, Desired, Queue, Worker
+from state.faults import details
+from state.processes import Pool
+
+
+def desired(queues: dict[str, Any], **more: Any) -> Desired:
+    return Desired.model_validate({"version": 1, "queues": queues, **more})
+
+
+def faults(queues: dict[str, Any], **more: Any) -> dict[str, str]:
+    """What is said against them, by path."""
+    with pytest.raises(ValidationError) as error:
+        desired(queues, **more)
+    return {".".join(path): message for path, message in details(error.value)}
+
+
+def fault_of(**queue: Any) -> str:
+    (message,) = faults({"q": queue}).values()
+    return message
+
+
+class TestAQueue:
+    def test_that_says_nothing_is_a_durable_classic_queue_without_workers(self) -> None:
+        assert desired({"q": {}}).queues["q"] == Queue(type="classic", durable=True, arguments={}, workers={})
+
+    def test_is_removed_only_when_empty_unless_the_file_says_otherwise(self) -> None:
+        assert desired({"q": {}}).queues["q"].on_remove == "delete-if-empty"
+
+    def test_dead_letters_through_the_default_exchange(self) -> None:
+        queue = Queue(dead_letter="lost", arguments={"x-max-length": 5})
+        assert queue.broker_arguments() == {
+            "x-max-length": 5,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": "lost",
+        }
+
+    def test_brings_its_dead_letter_queue_with_it(self) -> None:
+        assert desired({"q": {"dead_letter": "lost"}}).all_queues()["lost"] == Queue()
+
+    def test_that_is_listed_is_not_replaced_by_the_implied_one(self) -> None:
+        queues = {"q": {"dead_letter": "lost"}, "lost": {"type": "quorum"}}
+        assert desired(queues).all_queues()["lost"].type == "quorum"
+
+    def test_cannot_be_its_own_dead_letter_queue(self) -> None:
+        assert "come back" in faults({"q": {"dead_letter": "q"}})["queues.q.dead_letter"]
+
+    @pytest.mark.parametrize("kind", ["quorum", "stream"])
+    def test_that_is_replicated_is_durable_and_has_no_priorities(self, kind: str) -> None:
+        assert "always durable" in fault_of(type=kind, durable=False)
+        assert "x-max-priority" in fault_of(type=kind, arguments={"x-max-priority": 3})
+
+    def test_that_is_a_stream_cannot_dead_letter(self) -> None:
+        assert "cannot dead-letter" in fault_of(type="stream", dead_letter="lost")
+
+    def test_says_once_where_its_dead_letters_go(self) -> None:
+        assert "exclude each other" in fault_of(dead_letter="lost", arguments={"x-dead-letter-exchange": "e"})
+
+    def test_with_nothing_behind_its_key_is_what_a_file_cut_short_looks_like(self) -> None:
+        assert "nothing stands behind" in faults({"q": None})["queues.q"]
+
+
+class TestAName:
+    @pytest.mark.parametrize("name", ["a/b", "a b", "ü.😀", "%2F?#", "x" * 255, "é" * 127])
+    def test_may_be_whatever_the_broker_takes(self, name: str) -> None:
+        assert list(desired({name: {}}).queues) == [name]
+
+    @pytest.mark.parametrize(
+        ("name", "why"),
+        [
+            ("", "empty"),
+            ("x" * 256, "256 bytes"),
+            ("é" * 128, "256 bytes"),
+            ("amq.gen-1", "belong to RabbitMQ"),
+            ("a\nb", "control character"),
+            ("\ud800", "surrogate"),
+        ],
+    )
+    def test_that_the_broker_refuses_is_refused_here(self, name: str, why: str) -> None:
+        assert why in next(iter(faults({name: {}}).values()))
+        assert why in next(iter(faults({"q": {"dead_letter": name}}).values()))
+
+    @pytest.mark.parametrize("name", ["../evil", "a b", "", "a/b", "a.b", "x" * 101])
+    def test_of_a_worker_is_the_name_of_a_module(self, name: str) -> None:
+        assert "workers/NAME.py" in next(iter(faults({"q": {"workers": {name: 1}}}).values()))
+
+
+class TestAnArgument:
+    @pytest.mark.parametrize("value", [1, -(2**63), 2**63 - 1, 1.5, "text", True, ["a", 1]])
+    def test_is_passed_on_as_it_is(self, value: Any) -> None:
+        assert desired({"q": {"arguments": {"x-any": value}}}).queues["q"].broker_arguments() == {"x-any": value}
+
+    @pytest.mark.parametrize("value", [2**63, float("nan"), float("inf"), None, {"a": 1}, [None], [2**70]])
+    def test_that_amqp_cannot_carry_is_a_fault_of_that_argument(self, value: Any) -> None:
+        assert list(faults({"q": {"arguments": {"good": 1, "x-any": value}}})) == ["queues.q.arguments.x-any"]
+
+    def test_may_not_set_the_type_behind_the_files_back(self) -> None:
+        assert "type: quorum" in fault_of(arguments={"x-queue-type": "quorum"})
+
+    def test_has_a_name_that_amqp_carries(self) -> None:
+        assert "128 bytes" in fault_of(arguments={"x" * 129: 1})
+        assert "128 bytes" in fault_of(arguments={"": 1})
+
+
+class TestAWorker:
+    def test_in_short_is_a_number_of_processes(self) -> None:
+        assert desired({"q": {"workers": {"send": 5}}}).queues["q"].workers["send"] == Worker(count=5)
+
+    @pytest.mark.parametrize("count", [-1, MAX_COUNT + 1, 1.0, True, "5", None, 10**30])
+    def test_runs_a_whole_number_of_processes_within_reason(self, count: Any) -> None:
+        assert faults({"q": {"workers": {"send": count}}})
+        assert faults({"q": {"workers": {"send": {"count": count}}}})
+
+    def test_takes_numbers_in_its_environment_as_text(self) -> None:
+        env = {"PORT": 5672, "RATE": 1.5, "NAME": "x"}
+        assert Worker(env=env).env == {"PORT": "5672", "RATE": "1.5", "NAME": "x"}  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(("name", "value"), [("A=B", "x"), ("", "x"), ("A\0", "x"), ("A", "x\0y"), ("A", True)])
+    def test_has_an_environment_that_can_be_set(self, name: str, value: Any) -> None:
+        found = faults({"q": {"workers": {"send": {"env": {"GOOD": "1", name: value}}}}})
+        assert all(path.startswith(f"queues.q.workers.send.env.{name}") for path in found)
+
+    def test_has_a_command_that_names_a_program(self) -> None:
+        for command in ([], [""], ["a\0b"], "node"):
+            assert faults({"q": {"workers": {"send": {"command": command}}}})
+
+    def test_of_each_queue_is_a_pool_of_its_own(self) -> None:
+        pools = dict(desired({"a": {"workers": {"w": 1}}, "b": {"workers": {"w": 2}}}).pools())
+        assert {pool: worker.count for pool, worker in pools.items()} == {Pool("a", "w"): 1, Pool("b", "w"): 2}
+
+
+class TestDefaults:
+    DEFAULTS = {"queue": {"type": "quorum"}, "worker": {"prefetch": 3, "count": 2}}  # noqa: RUF012
+
+    def test_hold_for_every_queue_and_worker(self) -> None:
+        queue = desired({"q": {"workers": {"w": {}}}}, defaults=self.DEFAULTS).queues["q"]
+        assert (queue.type, queue.workers["w"]) == ("quorum", Worker(count=2, prefetch=3))
+
+    def test_give_way_to_what_a_queue_or_worker_says_itself(self) -> None:
+        queues = {"q": {"type": "classic", "workers": {"w": 7, "v": {"prefetch": 9}}}}
+        queue = desired(queues, defaults=self.DEFAULTS).queues["q"]
+        assert queue.type == "classic"
+        assert queue.workers == {"w": Worker(count=7, prefetch=3), "v": Worker(count=2, prefetch=9)}
+
+    def test_do_not_give_every_queue_workers(self) -> None:
+        assert "list them at each queue" in faults({}, defaults={"queue": {"workers": {"w": 1}}})["defaults.queue"]
+
+    def test_have_faults_of_their_own(self) -> None:
+        found = faults({}, defaults={"queue": {"typ": "quorum"}, "worker": {"prefetsh": 1}})
+        assert "did you mean type?" in found["defaults.queue.typ.[key]"]
+        assert "did you mean prefetch?" in found["defaults.worker.prefetsh.[key]"]
+
+
+class TestKeysOfLaterVersions:
+    """Nobody must believe that they work."""
+
+    @pytest.mark.parametrize("key", ["exchanges", "policies"])
+    def test_in_the_file_are_refused_by_name(self, key: str) -> None:
+        assert f"{key} is not supported yet" in faults({}, **{key: {}})[f"{key}.[key]"]
+
+    @pytest.mark.parametrize("key", ["bindings", "retry"])
+    def test_in_a_queue_are_refused_by_name(self, key: str) -> None:
+        assert f"{key} is not supported yet" in fault_of(**{key: {}})
+
+    @pytest.mark.parametrize("key", ["autoscale", "max_memory", "watchdog"])
+    def test_in_a_worker_are_refused_by_name(self, key: str) -> None:
+        assert f"{key} is not supported yet" in fault_of(workers={"w": {key: 1}})
+
+    @pytest.mark.parametrize("value", ["recreate-if-empty", "migrate"])
+    def test_values_of_on_change_are_refused_by_name(self, value: str) -> None:
+        assert f"on_change: {value} is not supported yet" in fault_of(on_change=value)
+
+
+def test_nothing_lists_nothing() -> None:
+    assert not NOTHING.all_queues()
+    assert not list(NOTHING.pools())
+
+
+def test_what_was_read_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValidationError):
+        desired({"q": {}}).queues["q"].type = "stream"  # type: ignore[misc]

@@ -1,17 +1,6 @@
 """Processes: spawn, adopt, drain, reap, readiness, and the files they log to. Knows nothing of broker or web."""
 
 from reconciler.supervisor.event import Event, EventKind
-from reconciler.supervisor.follow import LogFollower, LogLine
-from reconciler.supervisor.logs import LogPage, read_page
 from reconciler.supervisor.supervisor import FolderInUse, Supervisor
 
-__all__ = [
-    "Event",
-    "EventKind",
-    "FolderInUse",
-    "LogFollower",
-    "LogLine",
-    "LogPage",
-    "Supervisor",
-    "read_page",
-]
+__all__ = ["Event", "EventKind", "FolderInUse", "Supervisor"]

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from reconciler.events import Events
+from reconciler.journal import LogFollower
 from reconciler.loop import Loop, Turn
 from reconciler.modules import Modules
 from reconciler.settings import Settings
-from reconciler.supervisor import LogFollower
-from reconciler.supervisor.usage import Usage
+from reconciler.usage import Usage
 from state.file import DesiredFile, Edit
 from state.observed import ObservedQueue
 from state.processes import ObservedWorker

@@ -9,8 +9,8 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from reconciler.supervisor import read_page
-from reconciler.supervisor.levels import level_of, threshold
+from reconciler.journal import read_page
+from reconciler.journal.levels import level_of, threshold
 from reconciler.web.answers import ApiError, answer, number_of
 from reconciler.web.context import Context, context_of
 from reconciler.web.streams import Sent, stream

@@ -1,4 +1,4 @@
-"""What the README shows is what happens: its file is valid, its worker runs, its requests get the answers beside them."""
+"""What the README shows is what happens: its file is valid, its worker runs, its requests get the answers it gives."""
 
 from __future__ import annotations
 

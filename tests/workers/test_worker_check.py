@@ -12,6 +12,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+
 from tests.workers.worker_bench import ENTRY
 
 GOOD = """

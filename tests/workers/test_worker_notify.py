@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tests.workers.worker_bench import VERBS, Bench
 
+from tests.workers.worker_bench import VERBS, Bench
 from workers.runtime import notify
 from workers.runtime.notify import Notifier, Reporter
 

@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+
 from tests.workers.worker_bench import VERBS, Bench
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.supervisor import levels, logs, read_page
-from reconciler.supervisor.logs import LogPage
+from reconciler.journal import levels, logs, read_page
+from reconciler.journal.logs import LogPage
 
 anywhere = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 PIECES = [b"\n", b"a", b"b\n", b"\xff", b"\0", "ü☃".encode(), b"long" * 9, b"\r\n"]

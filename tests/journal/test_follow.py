@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.supervisor import LogFollower, LogLine, follow
+from reconciler.journal import LogFollower, LogLine, follow
 from tests.waiting import async_eventually
 
 
@@ -162,7 +162,7 @@ def test_cutting_is_the_same_however_it_arrives(pieces: list[bytes], longest: in
     whole = b"".join(pieces)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(follow, "LONGEST_LINE", longest)
-        patch.setattr("reconciler.supervisor.logs.LONGEST_LINE", longest)
+        patch.setattr("reconciler.journal.logs.LONGEST_LINE", longest)
         lines = follow._Lines(0)
         seen = [line for piece in pieces for line in lines.feed(piece)] + list(lines.rest())
         again = follow._Lines(0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from watchfiles import awatch
 
-from reconciler.supervisor.logs import LONGEST_LINE, cut_text
+from reconciler.journal.logs import LONGEST_LINE, cut_text
 
 CHUNK = 256 * 1024
 DEBOUNCE = 50  # milliseconds

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.supervisor.levels import UNKNOWN, level_of, threshold
+from reconciler.journal.levels import UNKNOWN, level_of, threshold
 
 CHUNK = 256 * 1024
 LONGEST_LINE = 64 * 1024

@@ -1,4 +1,4 @@
-"""Whatever the endpoints of /openapi.json are sent: no 5xx that is not documented, and every error says what is wrong."""
+"""Whatever the endpoints of /openapi.json are sent: no undocumented 5xx, and every error says what is wrong."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Protocol
 
 from reconciler.errors import Permanent, ReconcilerError, Temporary
-from reconciler.plan import Action, Claim, Declare, Delete, Plan, Release, Start, Stop
+from reconciler.plan import Action, Claim, Declare, Delete, Plan, Release, Result, Start, Stop
 from state.desired import Queue
 from state.ledger import Ledger, Owned
 from state.processes import Pool, WorkerSpec
@@ -27,12 +27,6 @@ class Processes(Protocol):
 
     def start_worker(self, spec: WorkerSpec, slot: int) -> None: ...
     def stop_worker(self, pool: Pool, slot: int) -> None: ...
-
-
-@dataclass(frozen=True)
-class Result:
-    action: Action
-    error: ReconcilerError | None = None
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from reconciler.apply import Result
 from reconciler.backoff import backoff
 from reconciler.errors import Permanent, StillInUse
-from reconciler.plan import Action, Delete, Held, Plan
+from reconciler.plan import Action, Delete, Held, Plan, Result
 
 STILL_IN_USE_SECONDS = 1.0
 

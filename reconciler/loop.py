@@ -15,7 +15,7 @@ from typing import Any
 
 from loguru import logger as log
 
-from reconciler.apply import Result, World, apply
+from reconciler.apply import World, apply
 from reconciler.attempts import Attempts
 from reconciler.backoff import backoff
 from reconciler.broker.broker import Broker
@@ -23,7 +23,7 @@ from reconciler.diff import diff
 from reconciler.errors import BrokerUnreachable, ReconcilerError
 from reconciler.events import Events
 from reconciler.intake import InForce, Intake, Reading
-from reconciler.plan import Context, Declare, Plan, make_plan
+from reconciler.plan import Context, Declare, Plan, Result, make_plan
 from reconciler.settings import Runtime
 from reconciler.spec import specs_of
 from reconciler.status import Seen, assess

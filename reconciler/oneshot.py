@@ -11,12 +11,12 @@ from typing import IO, Any
 
 import click
 
-from reconciler.apply import Result, World, apply
+from reconciler.apply import World, apply
 from reconciler.broker.broker import Broker
 from reconciler.diff import diff_queues
 from reconciler.errors import BrokerUnreachable
 from reconciler.modules import RESERVED
-from reconciler.plan import Context, Plan, make_plan
+from reconciler.plan import Context, Plan, Result, make_plan
 from reconciler.presence import known_daemon
 from reconciler.settings import Settings
 from state.desired import Desired

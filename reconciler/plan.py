@@ -18,6 +18,7 @@ from reconciler.diff import (
     QueueUnverified,
     QueueUnwanted,
 )
+from reconciler.errors import ReconcilerError
 from state.desired import Queue
 from state.ledger import Owned
 from state.observed import ObservedQueue
@@ -116,6 +117,14 @@ class Release:
 
 
 Action = Declare | Claim | Start | Stop | Delete | Release
+
+
+@dataclass(frozen=True)
+class Result:
+    """How an action went."""
+
+    action: Action
+    error: ReconcilerError | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,12 @@ from typing import Any
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel as PikaChannel
-from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionClosedByBroker
+from pika.exceptions import (
+    AMQPError,
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    UnsupportedAMQPFieldException,
+)
 
 from reconciler.errors import BrokerUnreachable, NoSuchQueue, ReconcilerError, Refused, Temporary
 
@@ -164,6 +169,8 @@ def translated(reason: BaseException) -> ReconcilerError:
                 return Refused(text)
             case _:
                 return Temporary(text)
+    if isinstance(reason, UnsupportedAMQPFieldException):
+        return Refused(f"AMQP does not carry the value {reason.args[-1]!r:.60} (send it as text)")
     return BrokerUnreachable(f"the connection to the broker was lost: {text_of(reason)}")
 
 

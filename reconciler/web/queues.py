@@ -170,6 +170,8 @@ def check_header(path: str, name: str, value: Any, depth: int) -> None:
         raise invalid(path[:80], "a header's name is valid text of at most 255 bytes")
     if isinstance(value, str) and not valid_text(value):
         raise invalid(path, "the text is not valid Unicode (it holds half of a surrogate pair)")
+    if isinstance(value, float):
+        raise invalid(path, "numbers with a fraction are not carried in headers (send it as text)")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise invalid(path, "the number does not fit into 64 bits (send it as text)")
     inner = value.items() if isinstance(value, dict) else ((name, v) for v in value) if isinstance(value, list) else ()

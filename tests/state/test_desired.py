@@ -94,11 +94,11 @@ class TestAName:
 
 
 class TestAnArgument:
-    @pytest.mark.parametrize("value", [1, -(2**63), 2**63 - 1, 1.5, "text", True, ["a", 1]])
+    @pytest.mark.parametrize("value", [1, -(2**63), 2**63 - 1, "text", True, ["a", 1]])
     def test_is_passed_on_as_it_is(self, value: Any) -> None:
         assert desired({"q": {"arguments": {"x-any": value}}}).queues["q"].broker_arguments() == {"x-any": value}
 
-    @pytest.mark.parametrize("value", [2**63, float("nan"), float("inf"), None, {"a": 1}, [None], [2**70]])
+    @pytest.mark.parametrize("value", [2**63, 1.5, float("nan"), float("inf"), None, {"a": 1}, [None], [2**70]])
     def test_that_amqp_cannot_carry_is_a_fault_of_that_argument(self, value: Any) -> None:
         assert list(faults({"q": {"arguments": {"good": 1, "x-any": value}}})) == ["queues.q.arguments.x-any"]
 

@@ -65,10 +65,9 @@ function faultLine(fault) {
   return el("li", {}, el("b", {}, visible(found[1])), " ", visible(found[2]));
 }
 
-/** What is wrong with the page's own sight of things; null for nothing. */
-export function showStale(text) {
-  setHidden($("stale"), text === null);
-  setText($("stale-text"), text ?? "");
-  document.body.classList.toggle("is-stale", text !== null);
+/** What stands between the page and the truth; null for nothing. `stale`: what is shown is old. */
+export function showNotice(text, stale = false) {
+  setHidden($("notice"), text === null);
+  setText($("notice-text"), text ?? "");
+  document.body.classList.toggle("is-stale", stale);
 }
-

@@ -1,10 +1,10 @@
 // The dashboard: asks every two seconds while someone looks, at once when something happened, and patches what changed.
 
 import { copy, isTyping, setHidden, setText } from "../dom.js";
-import { count, duration } from "../format.js";
+import { count, duration, visible } from "../format.js";
 import { ApiError, getJson, postJson, Stream } from "../net.js";
 import { Feed } from "./feed.js";
-import { Head, showStale } from "./head.js";
+import { Head, showNotice } from "./head.js";
 import { HeldBanner } from "./held.js";
 import { History } from "./history.js";
 import { QueueList } from "./list.js";
@@ -51,7 +51,7 @@ async function look() {
     if (workers.status === "fulfilled") known.workers = workers.value.workers;
     show(status.value, queues.status === "fulfilled" ? queues.value.queues : null);
     answered = Date.now();
-    showStale(null);
+    showNotice(away(status.value.broker));
   } catch (error) {
     unanswered(error);
   }
@@ -91,11 +91,15 @@ function show(status, queues) {
   list.update(known.queues, now);
 }
 
+function away(broker) {
+  return broker.connected ? null : `The broker is away${broker.error ? `: ${visible(broker.error)}` : ""}. It is tried again by itself.`;
+}
+
 function unanswered(error) {
   const silent = Date.now() - answered;
   const first = error instanceof ApiError && error.status === 503;
   const shown = known.queues.size ? `What you see is ${duration(silent)} old.` : "";
-  showStale(first ? error.message : `The daemon does not answer. ${shown}`);
+  showNotice(first ? error.message : `The daemon does not answer. ${shown}`, !first);
   if (!first) head.pill({ word: "No answer", tone: "bad" });
 }
 

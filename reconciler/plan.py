@@ -27,7 +27,7 @@ from state.processes import ObservedWorker, WorkerSpec, WorkerState
 # A plan that deletes more queues than this and more than this share of ours waits for a person.
 MAX_DELETES = 3
 MAX_DELETED_SHARE = 0.30
-# Share of a pool that may be without a ready process while it moves to a new spec.
+# Share of a pool that may be without a ready process while it moves to a new spec; one always may.
 MAX_UNAVAILABLE = 0.25
 
 
@@ -260,7 +260,7 @@ def roll(spec: WorkerSpec, workers: list[ObservedWorker], count: int) -> Iterato
     """Stops workers of an older spec, a few at a time, so that most of the pool goes on working meanwhile."""
     old = [w for w in workers if w.digest != spec.digest]
     missing = count - sum(w.state == WorkerState.READY for w in workers)
-    allowed = math.ceil(count * MAX_UNAVAILABLE) - missing
+    allowed = max(1, math.floor(count * MAX_UNAVAILABLE)) - missing
     for worker in sorted(old, key=last_to_stop):
         if worker.state != WorkerState.READY:
             yield Stop(worker, "its settings changed")  # it does no work now: replacing it costs nothing

@@ -26,16 +26,18 @@ class LogPage:
 
     `offset` is where the first of them starts: as `before` it asks for the page before this one, 0 means there is none.
     With a filter a page may be short, or empty, and have an older one all the same. `end` is where the newest line
-    that was looked at ends: to follow the file, begin there.
+    that was looked at ends: to follow the file, begin there. `ends` has the byte after each line: its lasting address.
     """
 
     lines: list[str]
     offset: int
     end: int
+    ends: list[int]
 
 
 class _Line(NamedTuple):
     start: int
+    stop: int
     text: str
 
 
@@ -63,7 +65,8 @@ def read_page(
         kept = list(_at_most(_Filter(q, level).keep(backwards.lines(_needle(q, level)), most), most))
         full = len(kept) == most or sum(len(line.text) for line in kept) >= MOST_TEXT
         offset = kept[-1].start if full else backwards.reached
-        return LogPage([line.text for line in reversed(kept)], offset, end)
+        kept.reverse()
+        return LogPage([line.text for line in kept], offset, end, [line.stop for line in kept])
 
 
 def cut_text(head: bytes, length: int) -> str:
@@ -127,7 +130,7 @@ class _Backwards:
         length = stop - start
         if self._byte(stop - 1, head, length) == b"\n":
             length -= 1
-        return _Line(start, cut_text(head[:length], length))
+        return _Line(start, stop, cut_text(head[:length], length))
 
     def _byte(self, offset: int, head: bytes = b"", length: int = 1) -> bytes:
         return head[length - 1 : length] or os.pread(self._fd, 1, offset)

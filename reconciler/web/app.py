@@ -71,7 +71,9 @@ class Guard:
             refusal = answer({"error": "a page of another site may not write here (use this server's own page)"}, 403)
             await refusal(scope, receive, send)
         else:
-            await self.app(scope, receive, with_headers(send))
+            # Modules import each other without a version: after an upgrade a browser must not mix old and new.
+            fresh = {"Cache-Control": "no-cache"} if scope["path"].startswith("/static/") else {}
+            await self.app(scope, receive, with_headers(send, HEADERS | fresh))
 
 
 def is_foreign(headers: Headers) -> bool:
@@ -79,10 +81,10 @@ def is_foreign(headers: Headers) -> bool:
     return origin is not None and urlsplit(origin).netloc != headers.get("host")
 
 
-def with_headers(send: Send) -> Send:
+def with_headers(send: Send, headers: dict[str, str]) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(HEADERS)
+            MutableHeaders(scope=message).update(headers)
         await send(message)
 
     return sending

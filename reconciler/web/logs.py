@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 
 from starlette.requests import Request
@@ -27,13 +28,12 @@ async def page(request: Request) -> Response:
     before = number_of(request, "before", None, 0, MOST_OFFSET)
     q, level = filters_of(request)
     path = log_of(worker)
+    whole = worker.ended_at is None  # the last line of one that still writes may be cut short
     try:
-        found = await asyncio.to_thread(read_page, path, lines or 100, before, q, level)
+        found = await asyncio.to_thread(read_page, path, lines or 100, before, q, level, partial=not whole)
     except OSError:
         raise gone(worker) from None
-    return answer(
-        {"pid": worker.pid, "log_file": str(path), "lines": found.lines, "offset": found.offset, "end": found.end}
-    )
+    return answer({"pid": worker.pid, "log_file": str(path), **asdict(found)})
 
 
 async def raw(request: Request) -> Response:
@@ -66,7 +66,7 @@ async def lines_of(
         now = context.loop.supervisor.find(worker.pid) if worker.pid else None
         return now is None or now.ended_at is not None or now.started_at != worker.started_at
 
-    kept = Kept(q, level)
+    kept = Kept(q, level, await asyncio.to_thread(level_before, path, offset) if level else None)
     async for line in context.follower.follow(path, offset, ended):
         if kept.keeps(line.text):
             yield Sent(line.text, id=str(line.end))
@@ -76,15 +76,21 @@ async def lines_of(
 class Kept:
     """Which lines of a stream pass the filter; a line without a level belongs to the one before it."""
 
-    def __init__(self, q: str | None, level: str | None) -> None:
+    def __init__(self, q: str | None, level: str | None, before: int | None) -> None:
         self._q = q.casefold() if q else None
         self._least = threshold(level) if level else None
-        self._level: int | None = None
+        self._level = before
 
     def keeps(self, text: str) -> bool:
         self._level = level_of(text) or self._level
         serious = self._least is None or (self._level is not None and self._level >= self._least)
         return serious and (self._q is None or self._q in text.casefold())
+
+
+def level_before(path: Path, offset: int) -> int | None:
+    """The level that a line without one would have at `offset`: a stream may begin within a traceback."""
+    levels = [level for line in read_page(path, 200, before=offset).lines if (level := level_of(line))]
+    return levels[-1] if levels else None
 
 
 def worker_of(request: Request, context: Context) -> ObservedWorker:

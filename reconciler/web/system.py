@@ -62,6 +62,8 @@ async def events(request: Request) -> Response:
     context = context_of(request)
     last = request.headers.get("last-event-id", "")
     after = int(last) if last.isascii() and last.isdigit() and len(last) < 20 else 0
+    if after > context.events.last_id:  # a number of an earlier daemon
+        after = 0
     return stream(told(context, after), context.stopping)
 
 

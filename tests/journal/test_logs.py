@@ -83,19 +83,19 @@ def test_levels_are_inherited_whatever_the_pages(tmp_path: Path, lines: list[str
 
 def test_newest_first_of_all_and_oldest_first_in_a_page(tmp_path: Path) -> None:
     path = write(tmp_path, b"one\ntwo\nthree\n")
-    assert read_page(path, lines=2) == LogPage(["two", "three"], 4, 14)
-    assert read_page(path, lines=2, before=4) == LogPage(["one"], 0, 4)
-    assert read_page(path, before=0) == LogPage([], 0, 0)
+    assert read_page(path, lines=2) == LogPage(["two", "three"], 4, 14, [8, 14])
+    assert read_page(path, lines=2, before=4) == LogPage(["one"], 0, 4, [4])
+    assert read_page(path, before=0) == LogPage([], 0, 0, [])
     assert read_page(path, before=10**12).lines == ["one", "two", "three"]
     assert read_page(path, lines=-5).lines == ["three"]
 
 
 def test_a_last_line_without_newline(tmp_path: Path) -> None:
     path = write(tmp_path, b"one\ntw")
-    assert read_page(path) == LogPage(["one", "tw"], 0, 6)
-    assert read_page(path, partial=False) == LogPage(["one"], 0, 4)
-    assert read_page(write(tmp_path, b"tw"), partial=False) == LogPage([], 0, 0)
-    assert read_page(write(tmp_path, b""), partial=False) == LogPage([], 0, 0)
+    assert read_page(path) == LogPage(["one", "tw"], 0, 6, [4, 6])
+    assert read_page(path, partial=False) == LogPage(["one"], 0, 4, [4])
+    assert read_page(write(tmp_path, b"tw"), partial=False) == LogPage([], 0, 0, [])
+    assert read_page(write(tmp_path, b""), partial=False) == LogPage([], 0, 0, [])
 
 
 def test_a_line_too_long_is_cut(tmp_path: Path) -> None:

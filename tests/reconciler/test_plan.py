@@ -1,0 +1,316 @@
+"""What is done, in which order, and what is held back until when."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.diff import (
+    Change,
+    Difference,
+    OwnershipDiffers,
+    PoolDiffers,
+    QueueDiffers,
+    QueueMissing,
+    QueueUnverified,
+    QueueUnwanted,
+)
+from reconciler.plan import Claim, Context, Declare, Delete, Plan, Release, Start, Stop, make_plan
+from state.desired import Queue
+from state.ledger import Owned
+from state.observed import ObservedQueue
+from state.processes import ObservedWorker, Pool
+from tests.reconciler.support import POOL, spec, there, worker
+
+
+def unwanted(name: str = "q", on_remove: str = "delete-if-empty", **seen: Any) -> QueueUnwanted:
+    return QueueUnwanted(name, Owned(on_remove), there(name, **seen))
+
+
+def plan(*changes: Change, owned: int = 100, confirmed: bool = False, **requests: bool) -> Plan:
+    return make_plan(changes, Context(owned, confirmed, requests))
+
+
+def held(*changes: Change, **context: Any) -> str:
+    """The reason why nothing of it is done."""
+    found = plan(*changes, **context)
+    assert found.actions == ()
+    return found.held[0].reason
+
+
+def removes(count: int, owned: int, **context: Any) -> Plan:
+    return plan(*(unwanted(f"q{number}") for number in range(count)), owned=owned, **context)
+
+
+class TestQueues:
+    def test_a_missing_one_is_made_and_ours_and_one_to_be_verified_is_not(self) -> None:
+        assert plan(QueueMissing("q", Queue())).actions == (Declare("q", Queue(), claim=True),)
+        assert plan(QueueUnverified("q", Queue())).actions == (Declare("q", Queue(), claim=False),)
+
+    def test_one_with_other_properties_is_left_alone_and_shown_with_both_values(self) -> None:
+        reason = held(QueueDiffers("q", Queue(), (Difference("durable", True, False),)))
+        assert "durable is False at the broker and True in the file" in reason
+
+    def test_what_the_file_says_on_removal_is_remembered(self) -> None:
+        assert plan(OwnershipDiffers("q", Owned("keep"))).actions == (Claim("q", Owned("keep")),)
+
+    def test_queues_are_made_before_workers_start_and_removed_after_workers_stop(self) -> None:
+        changes = [
+            unwanted("old"),
+            PoolDiffers(POOL, 1, spec(), (worker(0), worker(1))),
+            PoolDiffers(Pool("new", "w"), 1, spec(), ()),
+            QueueUnwanted("gone", Owned(), None),
+            OwnershipDiffers("kept", Owned("keep")),
+            QueueMissing("new", Queue()),
+        ]
+        kinds = [type(action) for action in plan(*changes).actions]
+        assert kinds == [Declare, Claim, Start, Stop, Delete, Release]
+
+
+class TestRemovingAQueue:
+    def test_an_empty_one_is_deleted(self) -> None:
+        assert plan(unwanted()).actions == (Delete("q", "classic", False, 0),)
+
+    def test_one_with_messages_waits_and_says_how_many(self) -> None:
+        found = plan(unwanted(ready=5, unacknowledged=2))
+        assert found.actions == ()
+        assert found.held[0].messages == 7
+        assert "7 messages are in it (5 ready, 2 in flight)" in found.held[0].reason
+
+    def test_messages_in_flight_are_messages(self) -> None:
+        assert "0 ready, 2 in flight" in held(unwanted(unacknowledged=2))
+
+    def test_one_that_others_consume_waits(self) -> None:
+        assert "1 consumers that are not ours" in held(unwanted(consumers=1))
+
+    def test_one_whose_workers_still_stop_waits_for_them(self) -> None:
+        stopping = PoolDiffers(POOL, 0, None, (worker(0, "stopping"),))
+        assert held(unwanted(), stopping) == "its workers are stopping"
+
+    def test_one_with_another_queues_workers_does_not(self) -> None:
+        stopping = PoolDiffers(Pool("other", "w"), 0, None, (worker(0, "stopping", pool=Pool("other", "w")),))
+        assert plan(unwanted(), stopping).actions == (Delete("q", "classic", False, 0),)
+
+    def test_to_be_kept_it_is_only_forgotten(self) -> None:
+        assert plan(unwanted(on_remove="keep", ready=5)).actions == (Release("q"),)
+
+    def test_to_be_deleted_anyhow_it_is_deleted_with_its_messages(self) -> None:
+        (action,) = plan(unwanted(on_remove="delete", ready=5)).actions
+        assert action == Delete("q", "classic", True, 5)
+        assert str(action) == "delete queue q with its 5 messages"
+
+    def test_that_is_gone_by_itself_it_is_forgotten(self) -> None:
+        assert plan(QueueUnwanted("q", Owned("delete"), None)).actions == (Release("q"),)
+
+    def test_asked_for_by_name_it_goes_even_if_the_file_said_keep(self) -> None:
+        assert plan(unwanted(on_remove="keep"), q=False).actions == (Delete("q", "classic", False, 0),)
+
+    def test_asked_for_without_force_it_still_waits_for_its_messages(self) -> None:
+        assert "5 ready" in held(unwanted(ready=5), q=False)
+
+    def test_asked_for_with_force_it_goes_with_its_messages(self) -> None:
+        assert plan(unwanted(ready=5), q=True).actions == (Delete("q", "classic", True, 5),)
+
+    def test_a_request_for_one_queue_is_none_for_another(self) -> None:
+        assert "5 ready" in held(unwanted(ready=5), other=True)
+
+
+class TestRemovingMany:
+    """More than 3 and more than 30 % of ours wait for a person."""
+
+    @pytest.mark.parametrize(("count", "owned"), [(1, 1), (3, 3), (4, 14), (30, 100)])
+    def test_few_or_a_small_share_go(self, count: int, owned: int) -> None:
+        found = removes(count, owned)
+        assert len(found.actions) == count
+        assert not found.needs_confirmation
+
+    @pytest.mark.parametrize(("count", "owned"), [(4, 4), (4, 13), (31, 100), (1000, 1000)])
+    def test_more_than_both_wait(self, count: int, owned: int) -> None:
+        found = removes(count, owned)
+        assert found.actions == ()
+        assert found.needs_confirmation
+        assert f"{count} of {owned} managed queues" in found.held[0].reason
+        assert "reconciler sync --confirm" in found.held[0].reason
+
+    def test_confirmed_they_go(self) -> None:
+        assert len(removes(9, 9, confirmed=True).actions) == 9
+
+    def test_confirmed_or_not_messages_are_not_lost(self) -> None:
+        changes = [unwanted(f"q{number}", ready=number) for number in range(9)]
+        assert [action.name for action in plan(*changes, owned=9, confirmed=True).actions] == ["q0"]
+
+    def test_what_goes_anyhow_counts_too(self) -> None:
+        changes = [unwanted(f"q{number}", "delete", ready=5) for number in range(4)]
+        assert plan(*changes, owned=4).actions == ()
+
+    def test_what_is_kept_or_gone_is_no_deletion(self) -> None:
+        kept = [unwanted(f"k{number}", "keep") for number in range(9)]
+        gone = [QueueUnwanted(f"g{number}", Owned(), None) for number in range(9)]
+        found = plan(*kept, *gone, unwanted(), owned=19)
+        assert len(found.actions) == 19
+        assert not found.held
+
+    def test_what_was_asked_for_by_name_does_not_wait_and_does_not_count(self) -> None:
+        found = removes(9, 9, **{f"q{number}": False for number in range(6)})
+        assert sorted(action.name for action in found.actions) == [f"q{number}" for number in range(9)]
+
+    def test_the_rest_of_the_plan_goes_on(self) -> None:
+        changes = [unwanted(f"q{number}") for number in range(9)]
+        found = plan(*changes, QueueMissing("new", Queue()), owned=9)
+        assert [action.name for action in found.actions] == ["new"]
+
+    def test_while_a_queue_waits_its_workers_go_on(self) -> None:
+        changes = [unwanted(f"q{number}") for number in range(9)]
+        pool = Pool("q0", "w")
+        found = plan(*changes, PoolDiffers(pool, 0, None, (worker(0, pool=pool),)), owned=9)
+        assert found.actions == ()
+
+    @given(st.integers(0, 40), st.integers(0, 40), st.booleans())
+    def test_never_more_than_both_without_a_person(self, count: int, others: int, confirmed: bool) -> None:
+        owned = count + others
+        done = len(removes(count, owned, confirmed=confirmed).actions)
+        assert done == count or (done == 0 and not confirmed and count > 3 and count > 0.3 * owned)
+
+
+def steps(count: int, *workers: ObservedWorker) -> list[tuple[str, int]]:
+    """What is done to the pool, as kind and slot."""
+    found = plan(PoolDiffers(POOL, count, spec("new"), workers)).actions
+    return [(type(a).__name__.lower(), a.slot if isinstance(a, Start) else a.worker.slot) for a in found]  # type: ignore[union-attr]
+
+
+class TestScaling:
+    def test_up_fills_the_lowest_free_slots(self) -> None:
+        assert steps(4, worker(1), worker(3)) == [("start", 0), ("start", 2)]
+
+    def test_up_leaves_alone_a_slot_that_is_still_stopping(self) -> None:
+        assert steps(2, worker(0, "stopping"), worker(1)) == [("start", 2)]
+
+    def test_down_stops_what_does_not_run_first_then_what_starts_then_the_idle_and_the_busy_last(self) -> None:
+        workers = [
+            worker(0, "backoff"),
+            worker(1, "fatal"),
+            worker(2, "starting"),
+            worker(3, busy=True),
+            worker(4),
+            worker(5, busy=True),
+            worker(6),
+        ]
+        order = [slot for count in range(6, -1, -1) for _, slot in steps(count, *workers)[-1:]]
+        assert order == [1, 0, 2, 6, 4, 5, 3] or [slot for _, slot in steps(0, *workers)] == [1, 0, 2, 6, 4, 5, 3]
+
+    def test_down_among_equals_stops_the_highest_slot(self) -> None:
+        assert steps(2, worker(0), worker(1), worker(2), worker(3)) == [("stop", 3), ("stop", 2)]
+
+    def test_to_nothing_stops_all(self) -> None:
+        assert {slot for _, slot in steps(0, worker(0), worker(1, busy=True))} == {0, 1}
+
+    def test_down_does_not_count_those_that_stop_already(self) -> None:
+        assert steps(1, worker(0), worker(1, "stopping"), worker(2, "stopping")) == []
+
+    def test_up_again_while_they_stop_starts_others(self) -> None:
+        assert steps(2, worker(0), worker(1, "stopping")) == [("start", 2)]
+
+    @given(
+        st.integers(0, 12),
+        st.lists(
+            st.tuples(
+                st.sampled_from(["starting", "ready", "stopping", "backoff", "fatal"]),
+                st.booleans(),
+                st.sampled_from(["new", "old"]),
+            ),
+            max_size=12,
+        ),
+    )
+    def test_whatever_there_is_it_comes_to_the_wanted_number(
+        self, count: int, seen: list[tuple[str, bool, str]]
+    ) -> None:
+        workers = [worker(slot, state, digest, busy=busy) for slot, (state, busy, digest) in enumerate(seen)]
+        done = steps(count, *workers)
+        stopped = [slot for kind, slot in done if kind == "stop"]
+        started = [slot for kind, slot in done if kind == "start"]
+        kept = [w for w in workers if w.state != "stopping" and w.slot not in stopped]
+        replaced = [w for w in workers if w.slot in stopped and w.digest == "old"]
+        assert len(kept) + len(started) <= count <= len(kept) + len(started) + len(replaced)
+        assert len(set(stopped)) == len(stopped), "nobody is told twice"
+        assert not {w.slot for w in workers if w.state == "stopping"} & set(stopped)
+        assert not set(started) & {w.slot for w in workers}
+
+
+class TestRolling:
+    """To a new spec a few at a time: at most a quarter of the pool, and one always."""
+
+    @pytest.mark.parametrize(("count", "batch"), [(1, 1), (2, 1), (4, 1), (5, 1), (7, 1), (8, 2), (20, 5), (100, 25)])
+    def test_stops_a_quarter_at_once(self, count: int, batch: int) -> None:
+        assert len(steps(count, *(worker(slot, digest="old") for slot in range(count)))) == batch
+
+    def test_waits_until_the_new_ones_work(self) -> None:
+        old = [worker(slot, digest="old") for slot in range(3)]
+        assert steps(4, *old, worker(3, "stopping", digest="old")) == [("start", 4)]
+        assert steps(4, *old, worker(4, "starting")) == []
+        assert steps(4, *old, worker(4)) == [("stop", 2)]
+
+    def test_never_goes_on_where_the_new_ones_do_not_come_up(self) -> None:
+        old = [worker(slot, digest="old") for slot in range(3)]
+        assert steps(4, *old, worker(4, "backoff")) == []
+        assert steps(4, *old, worker(4, "fatal")) == []
+
+    def test_replaces_at_once_what_does_not_work_anyway(self) -> None:
+        workers = [worker(0, "backoff", digest="old"), worker(1, "fatal", digest="old"), worker(2), worker(3)]
+        assert {slot for _, slot in steps(4, *workers)} == {0, 1}
+
+    def test_begins_with_the_idle(self) -> None:
+        workers = [worker(slot, digest="old", busy=slot != 1) for slot in range(4)]
+        assert steps(4, *workers) == [("stop", 1)]
+
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from(["starting", "ready", "backoff", "stopping"]), st.sampled_from(["new", "old"])),
+            min_size=1,
+            max_size=24,
+        )
+    )
+    def test_three_quarters_of_what_works_go_on_working(self, seen: list[tuple[str, str]]) -> None:
+        workers = [worker(slot, state, digest) for slot, (state, digest) in enumerate(seen)]
+        count = sum(w.state != "stopping" for w in workers)
+        ready = {w.slot for w in workers if w.state == "ready"}
+        stopped = {slot for kind, slot in steps(count, *workers) if kind == "stop"} & ready
+        missing = count - len(ready - stopped)
+        assert not stopped or missing <= max(1, math.floor(count / 4))
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.builds(QueueMissing, st.sampled_from("abc"), st.just(Queue())),
+            st.builds(
+                lambda name, on_remove, ready, seen: QueueUnwanted(
+                    name, Owned(on_remove), there(name, ready=ready) if seen else None
+                ),
+                st.sampled_from("defghijk"),
+                st.sampled_from(["keep", "delete-if-empty", "delete"]),
+                st.integers(0, 2),
+                st.booleans(),
+            ),
+        ),
+        max_size=9,
+        unique_by=lambda change: change.name,
+    ),
+    st.booleans(),
+)
+def test_every_change_is_either_done_or_held_and_only_what_is_unwanted_is_deleted(
+    changes: list[Change], confirmed: bool
+) -> None:
+    found = plan(*changes, owned=8, confirmed=confirmed)
+    answered = [action.name for action in found.actions] + [one.queue for one in found.held]
+    assert sorted(answered) == sorted(change.name for change in changes)  # type: ignore[union-attr]
+    deleted = {action.name: action for action in found.actions if isinstance(action, Delete)}
+    for change in changes:
+        if getattr(change, "name", None) in deleted:
+            assert isinstance(change, QueueUnwanted)
+            assert isinstance(change.seen, ObservedQueue)
+            assert change.owned.on_remove == "delete" or change.seen.messages == 0
+            assert change.owned.on_remove != "keep"

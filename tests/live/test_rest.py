@@ -25,7 +25,6 @@ from tests.waiting import eventually
 NAMES = [
     "with space",
     "a/b",
-    "..",
     "a..b",
     "ünï·cødé 😀",
     "%2F",
@@ -291,7 +290,9 @@ async def test_a_hundred_writes_at_once_lose_nothing_and_the_file_is_valid_at_ev
     reader.start()
     async with httpx.AsyncClient(base_url=site.url, timeout=60) as http:
         creates = [http.post("/queue/create", json={"queue_name": f"many-{n}"}) for n in range(80)]
-        scales = [http.post("/worker/scale/base", json={"count": n % 3, "worker_name": "echo"}) for n in range(20)]
+        scales = [
+            http.post("/worker/scale/base?wait=1", json={"count": n % 3, "worker_name": "echo"}) for n in range(20)
+        ]
         answers = await asyncio.gather(*creates, *scales)
     done.set()
     reader.join()

@@ -259,14 +259,14 @@ class Loop:
         return Turn(self.started, reading, observed, error, plan, assess(seen, plan, last, commit=None))
 
     def _drifted(self, trigger: str, reading: Reading, plan: Plan) -> str:
-        """A resync that finds the broker changed under an unchanged file has found drift."""
-        topology = [a for a in plan.actions if isinstance(a, Declare) and a.claim]
-        same = self.last is not None and self.last.reading.in_force.revision == reading.in_force.revision
-        if trigger != "resync" or not same or not topology:
+        """A queue that was there a turn ago and has to be made again under an unchanged file is drift."""
+        if self.last is None or self.last.reading.in_force.revision != reading.in_force.revision:
             return trigger
-        for action in topology:
-            self._events.tell("drift", f"queue {action.name} was gone from the broker")
-        return "drift"
+        lost = [a.name for a in plan.actions if isinstance(a, Declare) and a.claim and a.name in self.last.queues]
+        for name in lost:
+            log.warning("drift: queue {} was gone from the broker", name)
+            self._events.tell("drift", f"queue {name} was gone from the broker")
+        return "drift" if lost else trigger
 
     def _tell_news(self, reading: Reading) -> None:
         before = self.last

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import itertools
 import os
+import re
 import signal
 import subprocess
 import time
@@ -23,6 +25,7 @@ from reconciler.errors import Permanent
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.025
+CRASH_REPORTS = ("supervisor:", "crasher:")  # Erlang's own pages on an end whose cause has been told before
 VM_NAMES = ("rabbitmq-server", "erl", "erlexec", "beam.smp")  # one process, as it `exec`s its way to the VM
 
 Progress = Callable[[str], None]
@@ -41,6 +44,7 @@ class EmbeddedBroker:
         self._node: Node | None = None
         self._vm: _Process | None = None
         self._log_offset = 0
+        self._ready = False
 
     @property
     def amqp_url(self) -> str:
@@ -73,6 +77,7 @@ class EmbeddedBroker:
         """
         if self.running:
             return
+        self._ready = False
         report = _timed(progress)
         remembered = nodes.read_node(self.folder)
         self._node = remembered
@@ -90,8 +95,11 @@ class EmbeddedBroker:
     async def stop(self) -> None:
         """Stops the node as `rabbitmqctl stop` would, then its epmd. Within 20 s nothing of it is left."""
         if self._vm is not None:
+            deadline = time.monotonic() + STOP_SECONDS
             self._vm.send(signal.SIGTERM)  # RabbitMQ's own handler stops it cleanly
-            await _gone(self._vm, STOP_SECONDS)
+            while not await _gone(self._vm, 0.5) and time.monotonic() < deadline:
+                if not self._ready:
+                    self._vm.send(signal.SIGTERM)  # in the first half second of its life the VM drops it
         await self.kill()
         await self._sweep()
 
@@ -140,6 +148,7 @@ class EmbeddedBroker:
                 report(f"broker: management answers on 127.0.0.1:{node.management_port}")
         except TimeoutError:
             raise Permanent(self._last_words(f"was not ready after {START_SECONDS:.0f} s")) from None
+        self._ready = True
         if not node.seeded:
             self._node = dataclasses.replace(node, seeded=True)
             nodes.remember(self._node)
@@ -286,5 +295,13 @@ def _tail(path: Path, offset: int) -> list[str]:
 def _complaints(lines: list[str], count: int = 6) -> list[str]:
     """The last lines that say what went wrong; the last lines at all, if none does."""
     said = [line.strip() for line in lines if any(char.isalpha() for char in line)]
-    errors = [line for line in said if "[error]" in line or "[critical]" in line or "rror:" in line]
-    return (errors or said)[-count:]
+    errors = [text for line in said if (text := _error_in(line))]
+    causes = list(itertools.takewhile(lambda text: not text.startswith(CRASH_REPORTS), errors))
+    return list(dict.fromkeys(causes or errors or said))[-count:]
+
+
+def _error_in(line: str) -> str:
+    """What an error line of RabbitMQ's log says, without time, level and Erlang process; else nothing."""
+    match = re.match(r"\S+ \S+ \[(?:error|critical)\] <[\d.]+>(.*)", line)
+    text = match[1].strip() if match else line if "rror:" in line else ""
+    return text if any(char.isalpha() for char in text) else ""

@@ -96,7 +96,7 @@ def read_node(folder: Path) -> Node | None:
     path = folder / "node.json"
     try:
         return Node(folder=folder, **json.loads(path.read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError) as error:
         raise Permanent(

@@ -6,6 +6,7 @@ column; the messages of the validators below are read by people, so they say wha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,8 @@ QueueType = Literal["classic", "quorum", "stream"]
 
 MAX_NAME_BYTES = 255  # AMQP 0-9-1 short string
 MAX_COUNT = 1000
+MAX_DEPTH = 20  # of lists in lists
+MAX_ARGUMENTS = 100_000  # bytes; with the rest of a declaration they must fit into one frame of 128 KiB
 
 # Keys of the contract that a later version brings: refused by name, so that nobody believes they work.
 NOT_YET = {
@@ -83,10 +86,12 @@ def check_argument_name(name: str) -> str:
     return name
 
 
-def check_argument(value: Any) -> Any:
+def check_argument(value: Any, depth: int = 0) -> Any:
     """A value that an AMQP table holds and the broker's HTTP API shows as it is, else a fault."""
+    if depth > MAX_DEPTH:
+        raise fault(f"it is nested too deeply (at most {MAX_DEPTH} levels)")
     if isinstance(value, list):
-        return [check_argument(item) for item in value]
+        return [check_argument(item, depth + 1) for item in value]
     if not isinstance(value, bool | str | int):
         raise fault(f"an argument is text, a whole number, true, false or a list (not {type(value).__name__})")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -182,6 +187,8 @@ class Queue(Model):
             raise fault("a stream cannot dead-letter (take dead_letter out, or use classic or quorum)")
         if self.dead_letter is not None and "x-dead-letter-exchange" in self.arguments:
             raise fault("dead_letter and x-dead-letter-exchange exclude each other (keep one)")
+        if (size := len(json.dumps(self.arguments, ensure_ascii=False).encode(errors="replace"))) > MAX_ARGUMENTS:
+            raise fault(f"they have {size:,} bytes together (RabbitMQ takes about {MAX_ARGUMENTS:,})", "arguments")
         return self
 
     def broker_arguments(self) -> dict[str, Any]:

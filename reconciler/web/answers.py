@@ -146,6 +146,8 @@ def as_api_error(error: Exception) -> ApiError | None:
         case ValidationError():
             faults = [{"path": dotted(path), "message": message} for path, message in details(error, ("queues", ""))]
             return ApiError(422, "; ".join(f"{f['path']}: {f['message']}" for f in faults), details=faults)
+        case RecursionError():
+            return ApiError(400, "the body is nested too deeply (send a flat JSON object)")
         case Conflict() | EditRefused() | Refused():
             return ApiError(409, str(error))
         case WriteFailed():
@@ -179,5 +181,6 @@ ERRORS: tuple[type[Exception], ...] = (
     NoSuchQueue,
     Temporary,
     HTTPException,
+    RecursionError,
     Exception,
 )

@@ -78,7 +78,10 @@ class Guard:
 
 def is_foreign(headers: Headers) -> bool:
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    try:
+        return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    except ValueError:  # no browser sends what is no URL
+        return True
 
 
 def with_headers(send: Send, headers: dict[str, str]) -> Send:

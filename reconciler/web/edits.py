@@ -74,9 +74,10 @@ def set_counts(queue: str, counts: Mapping[str, int]) -> Edit:
 
 def zero_all(queue: str) -> Edit:
     def edit(text: str) -> str:
-        found = parse(text.encode()).queues.get(queue)
+        found = parse(text.encode()).all_queues().get(queue)
         if found is None:
             raise no_such_queue(queue)
-        return set_counts(queue, {name: 0 for name, worker in found.workers.items() if worker.count})(text)
+        counts = {name: 0 for name, worker in found.workers.items() if worker.count}
+        return set_counts(queue, counts)(text) if counts else text
 
     return edit

@@ -56,7 +56,7 @@ async def follow(request: Request) -> Response:
             offset = (await asyncio.to_thread(read_page, path, 1, partial=False)).end
     except OSError:
         raise gone(worker) from None
-    return stream(lines_of(worker, path, offset, q, level, context), context.stopping)
+    return stream(request, lines_of(worker, path, offset, q, level, context), context.stopping)
 
 
 async def lines_of(

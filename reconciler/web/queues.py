@@ -77,11 +77,12 @@ async def check_new_queue(name: str, properties: dict[str, Any], context: Contex
     named(name)
     if not valid_text(json.dumps(properties, ensure_ascii=False)):
         raise invalid("", "a text in it is not valid Unicode (it holds half of a surrogate pair)")
-    queue = validated(properties, await context.loop.intake.newest())
+    newest = await context.loop.intake.newest()
+    queue = validated(properties, newest)
     faults = await context.modules.settled(Desired(version=1, queues={name: queue}))
     for pool, fault in faults.items():
         raise invalid(f"workers.{pool.worker}", fault)
-    if (seen := await seen_if_connected(name, context)) is not None:
+    if name not in newest.queues and (seen := await seen_if_connected(name, context)) is not None:
         refuse_other_properties(name, queue, seen)
 
 
@@ -249,6 +250,7 @@ async def delete(request: Request) -> Response:
         await check_removable(name, desired.queues[name], force, context)
         write = await context.write(remove_queue(name))
     elif owned(name, context):  # it has left the file before, and is held
+        await check_removable(name, Queue(), force, context)
         write = Write(context, context.loop.intake.in_force.revision, context.file.writes)
     else:
         raise no_such_queue(name)
@@ -266,7 +268,7 @@ def refuse_dead_letter_target(name: str, desired: Desired) -> None:
 
 
 async def check_removable(name: str, queue: Queue, force: bool, context: Context) -> None:
-    """Refuses, while the file still lists the queue, what would not be deleted. Raises BrokerUnreachable."""
+    """Refuses what would not be deleted, before the file is changed. Raises BrokerUnreachable."""
     if force and not context.loop.broker.connected:
         return
     seen = await context.loop.broker.count(name)

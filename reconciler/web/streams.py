@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 
 PING_SECONDS = 15.0
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -29,7 +30,9 @@ class Sent:
         return (head + "".join(f"data: {line}\n" for line in lines) + "\n").encode(errors="replace")
 
 
-def stream(source: AsyncIterator[Sent], stopping: asyncio.Event) -> StreamingResponse:
+def stream(request: Request, source: AsyncIterator[Sent], stopping: asyncio.Event) -> Response:
+    if request.method == "HEAD":  # it has no body, and a body without end would keep the connection from the next
+        return Response(media_type="text/event-stream", headers=HEADERS)
     return StreamingResponse(_bytes(source, stopping), media_type="text/event-stream", headers=HEADERS)
 
 

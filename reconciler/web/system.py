@@ -64,7 +64,7 @@ async def events(request: Request) -> Response:
     after = int(last) if last.isascii() and last.isdigit() and len(last) < 20 else 0
     if after > context.events.last_id:  # a number of an earlier daemon
         after = 0
-    return stream(told(context, after), context.stopping)
+    return stream(request, told(context, after), context.stopping)
 
 
 async def told(context: Context, after: int) -> AsyncIterator[Sent]:

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -114,6 +115,7 @@ def test_create_again_is_200_and_with_other_properties_409(site: System) -> None
     assert site.post("/queue/create", body).status_code == 200
     other = site.post("/queue/create", {**body, "arguments": {"x-max-length": 6}})
     assert other.status_code == 409
+    assert "is in queues.yaml with other properties" in other.json()["error"]
     assert "x-max-length" in other.json()["error"]
     assert site.text == before
 
@@ -258,12 +260,37 @@ def test_ten_megabytes_go_through_and_too_much_is_413(site: System, vhost: TestV
     assert len(json.loads(take(vhost, "large")[1])["message"]) == 10_000_000
     assert site.publish("large", "x" * 17_000_000).status_code == 413
     assert site.request("POST", "/queue/create", content=b" " * 40_000_000).status_code == 413
-    assert site.post("/queue/create", {"queue_name": "large", "arguments": {"a": "x" * 10_000_000}}).status_code < 500
+    arguments = {"queue_name": "larger", "arguments": {"x-a": "x" * 10_000_000}}
+    assert site.post("/queue/create", arguments).status_code == 422, "RabbitMQ would close the connection over it"
 
 
-def test_a_page_of_another_site_may_not_write(site: System) -> None:
-    answer = site.request("POST", "/queue/create", json={"queue_name": "x"}, headers={"Origin": "http://evil.example"})
-    assert answer.status_code == 403
+@pytest.mark.parametrize("depth", [100, 900, 940, 950, 960, 980, 1000, 100_000])
+def test_however_deep_a_body_is_nested_it_is_answered(site: System, depth: int) -> None:
+    site.post("/queue/create", {"queue_name": "deep"})
+    before = site.text
+    nested = "[" * depth + "]" * depth
+    bodies = {
+        "/queue/create": f'{{"queue_name": "x", "arguments": {{"x-a": {nested}}}}}',
+        "/worker/scale/deep": f'{{"count": {nested}}}',
+        "/queue/publish/deep": f'{{"message": {nested}}}',
+    }
+    for path, body in bodies.items():
+        answer = site.request("POST", path, content=body)
+        assert answer.status_code in (400, 422) or (path.startswith("/queue/publish") and answer.status_code == 200)
+    assert site.text == before
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://[", "http://127.0.0.1:1", ""])
+def test_a_page_of_another_site_may_not_write(site: System, origin: str) -> None:
+    before = site.text
+    for method, path in (("POST", "/queue/create"), ("POST", "/sync"), ("DELETE", "/queue/delete/x")):
+        answer = site.request(method, path, json={"queue_name": "x"}, headers={"Origin": origin})
+        assert (answer.status_code, bool(answer.json()["error"])) == (403, True)
+    assert site.get("/healthz").status_code == 200
+    assert site.text == before
+
+
+def test_this_servers_own_page_may(site: System) -> None:
     own = site.request("POST", "/queue/create", json={"queue_name": "own"}, headers={"Origin": site.url})
     assert own.status_code == 201
 
@@ -273,6 +300,72 @@ def test_without_waiting_a_write_is_202_and_becomes_true(site: System, vhost: Te
     assert (answer.status_code, answer.json()["converged"]) == (202, False)
     eventually(lambda: "later" in vhost.queues())
     assert site.request("DELETE", "/queue/delete/later", params={"wait": "10"}).status_code == 200
+
+
+def test_head_is_answered_everywhere_and_leaves_the_connection_free_for_the_next(site: System) -> None:
+    site.post("/queue/create", {"queue_name": "head", "workers": {"echo": 1}})
+    (worker,) = site.list_workers(queue_name="head")
+    paths = ("/", "/status", "/queue/list", "/events", f"/logs/workers/stream_logs/{worker['pid']}", "/openapi.json")
+    with httpx.Client(base_url=site.url, timeout=5, trust_env=False) as http:
+        for path in paths:
+            assert (http.head(path).status_code, http.head(path).content) == (200, b"")
+
+
+def test_looking_at_the_plan_changes_nothing(site: System, vhost: TestVhost) -> None:
+    site.post("/queue/create", {"queue_name": "looked-at"})
+    site.settled()
+    before, ledger = vhost.queues().keys(), (site.state / "ledger.json").read_bytes()
+    text = site.text
+    try:
+        site.write("version: 1\nqueues: {other: {workers: {nobody: 1}}}\n")
+        assert "nobody" in site.get("/plan").json()["file_error"]
+        plan = site.cli("plan", "--json")
+        assert (plan.returncode, vhost.queues().keys()) == (1, before)
+    finally:
+        site.write(text)
+    assert site.get("/plan").json()["actions"] == []
+    assert (site.state / "ledger.json").read_bytes() == ledger
+
+
+def test_an_edit_of_a_faulty_file_is_409_and_publishing_goes_on(site: System) -> None:
+    site.post("/queue/create", {"queue_name": "faulty"})
+    text = site.text
+    try:
+        site.write("version: 1\nqueues: [\n")
+        for method, path in (("POST", "/queue/create"), ("DELETE", "/queue/delete/faulty")):
+            answer = site.request(method, path, json={"queue_name": "more"})
+            assert answer.status_code == 409
+            assert "queues.yaml:3:1" in answer.json()["error"]
+        assert site.publish("faulty", 1).status_code == 200
+        assert site.text == "version: 1\nqueues: [\n"
+    finally:
+        site.write(text)
+
+
+# -- dead letters, and what has left the file ---------------------------------------------------------------------
+
+
+def test_an_implied_dead_letter_queue_is_cleared_and_kept_while_it_is_used(site: System, vhost: TestVhost) -> None:
+    site.post("/queue/create", {"queue_name": "mail", "dead_letter": "mail.dead"})
+    assert site.publish("mail.dead", 1).status_code == 200
+    refused = site.delete("mail.dead")
+    assert (refused.status_code, "dead-letter queue of mail" in refused.json()["error"]) == (409, True)
+    assert site.post("/queue/clear/mail.dead").json()["messages_removed"] == 1
+    assert "mail.dead:" not in site.text, "clearing lists nothing that was not listed"
+    assert site.delete("mail").status_code == 200
+    eventually(lambda: "mail.dead" not in vhost.queues())
+
+
+def test_deleting_what_has_left_the_file_but_holds_messages_is_409_until_it_is_forced(
+    site: System, vhost: TestVhost
+) -> None:
+    site.post("/queue/create", {"queue_name": "left", "dead_letter": "left.dead"})
+    site.publish("left.dead", 1)
+    assert site.delete("left").status_code == 200
+    refused = site.delete("left.dead")
+    assert (refused.status_code, refused.json()["messages"]) == (409, 1)
+    assert site.delete("left.dead", force="true").status_code == 200
+    assert "left.dead" not in vhost.queues()
 
 
 # -- many at once ------------------------------------------------------------------------------------------------
@@ -302,6 +395,13 @@ async def test_a_hundred_writes_at_once_lose_nothing_and_the_file_is_valid_at_ev
     assert {f"many-{n}" for n in range(80)} <= queues.keys()
     assert "# stays" in site.text
     site.settled()
+
+
+async def test_of_many_who_create_the_same_queue_one_has_created_it(site: System) -> None:
+    async with httpx.AsyncClient(base_url=site.url, timeout=60) as http:
+        answers = await asyncio.gather(*(http.post("/queue/create", json={"queue_name": "same"}) for _ in range(20)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 19 + [201]
+    assert site.text.count("same:") == 1
 
 
 def keep_reading(file: Path, done: threading.Event, broken: list[str]) -> None:
@@ -364,6 +464,30 @@ def streamed(site: System, pid: int, last_id: str, count: int) -> list[tuple[str
             elif line.startswith("data: "):
                 found.append((event, line[6:]))
             if len(found) == count:
+                return found
+    raise AssertionError(f"the stream ended after {found}")
+
+
+def test_what_happens_is_streamed_and_goes_on_where_a_client_left_off(site: System) -> None:
+    site.post("/queue/create", {"queue_name": "told", "workers": {"echo": 1}})
+    first = happened(site, None, lambda events: any("told/echo[0] ready" in event["text"] for event in events))
+    assert "create classic queue told" in [event["text"] for event in first]
+    last, kept = first[-3]["id"], first[-2:]
+    assert happened(site, str(last), lambda events: len(events) == 2) == kept
+    site.post("/queue/create", {"queue_name": "told-later"})
+    news = happened(site, str(first[-1]["id"]), lambda events: any("told-later" in event["text"] for event in events))
+    assert news[0]["id"] == first[-1]["id"] + 1
+
+
+def happened(site: System, last_id: str | None, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+    """What `/events` tells, until it is enough."""
+    found: list[dict[str, Any]] = []
+    headers = {} if last_id is None else {"Last-Event-ID": last_id}
+    with httpx.stream("GET", f"{site.url}/events", headers=headers, timeout=10) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                found.append(json.loads(line[6:]))
+            if enough(found):
                 return found
     raise AssertionError(f"the stream ended after {found}")
 

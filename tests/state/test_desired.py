@@ -109,6 +109,17 @@ class TestAnArgument:
         assert "128 bytes" in fault_of(arguments={"x" * 129: 1})
         assert "128 bytes" in fault_of(arguments={"": 1})
 
+    def test_is_not_nested_without_end(self) -> None:
+        value: Any = 1
+        for _ in range(20):
+            value = [value]
+        assert desired({"q": {"arguments": {"x-any": value}}})
+        assert "too deeply" in fault_of(arguments={"x-any": [value]})
+
+    def test_is_not_so_large_that_the_broker_closes_the_connection_over_it(self) -> None:
+        assert desired({"q": {"arguments": {"x-any": "x" * 99_000}}})
+        assert "bytes together" in faults({"q": {"arguments": {"x-any": "x" * 100_000}}})["queues.q.arguments"]
+
 
 class TestAWorker:
     def test_in_short_is_a_number_of_processes(self) -> None:

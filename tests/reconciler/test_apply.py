@@ -1,0 +1,124 @@
+"""Doing what was planned: in order, each by itself, and never a queue that nobody knows to be ours."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.apply import Result, World, apply
+from reconciler.errors import BrokerUnreachable, Refused, StillInUse, Temporary
+from reconciler.plan import Action, Claim, Declare, Delete, Plan, Release, Start, Stop
+from state.desired import Queue
+from state.ledger import Ledger, Owned
+from tests.broker.fake import FakeBroker
+from tests.reconciler.support import POOL, spec, worker
+from tests.supervisor.fake import FakeSupervisor
+
+HERE = "here /"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(FakeBroker(), FakeSupervisor(), Ledger.load(tmp_path / "ledger.json"), HERE)
+
+
+async def done(world: World, *actions: Action) -> list[Result]:
+    told: list[Result] = []
+    results = await apply(Plan(actions), world, told.append)
+    assert sorted(map(id, told)) == sorted(map(id, results)), "each is told of as it ends"
+    return results
+
+
+def broker(world: World) -> Any:
+    return world.broker
+
+
+async def test_a_queue_that_is_made_is_ours_from_before_it_is_there(world: World) -> None:
+    at_declare = {}
+    declare = broker(world).declare
+
+    async def watched(name: str, queue: Queue) -> None:
+        at_declare.update(Ledger.peek(world.ledger.path).owned(HERE))
+        await declare(name, queue)
+
+    broker(world).declare = watched
+    await done(world, Declare("q", Queue(on_remove="keep"), claim=True))
+    assert at_declare == {"q": Owned("keep")}
+    assert broker(world).names == {"q"}
+
+
+async def test_one_that_is_only_verified_is_not_ours(world: World) -> None:
+    broker(world).make("q", Queue())
+    await done(world, Declare("q", Queue(), claim=False))
+    assert world.ledger.owned(HERE) == {}
+
+
+async def test_one_that_somebody_else_made_in_between_is_not_ours_either(world: World) -> None:
+    broker(world).make("q", Queue(type="quorum"))
+    (result,) = await done(world, Declare("q", Queue(), claim=True))
+    assert isinstance(result.error, Refused)
+    assert Ledger.peek(world.ledger.path).owned(HERE) == {}
+
+
+async def test_one_that_may_have_been_made_when_the_broker_vanished_stays_ours(world: World) -> None:
+    broker(world).reachable = False
+    (result,) = await done(world, Declare("q", Queue(), claim=True))
+    assert isinstance(result.error, BrokerUnreachable)
+    assert Ledger.peek(world.ledger.path).owned(HERE) == {"q": Owned()}
+
+
+async def test_without_a_ledger_on_disk_no_queue_is_made_and_all_else_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    broker(world).make("known", Queue())
+    monkeypatch.setattr("state.ledger.write_atomically", full)
+    results = await done(
+        world, Declare("q", Queue(), claim=True), Declare("known", Queue(), claim=False), Start(spec(), 0)
+    )
+    assert [type(result.error) for result in results] == [Temporary, type(None), type(None)]
+    assert "No space left on device" in str(results[0].error)
+    assert broker(world).names == {"known"}
+
+
+async def test_an_action_that_fails_holds_up_no_other(world: World) -> None:
+    broker(world).make("full", Queue())
+    broker(world).make("empty", Queue())
+    broker(world).put("full", b"1")
+    world.ledger.claim(HERE, {"full": Owned(), "empty": Owned()})
+    full, empty = await done(world, Delete("full", "classic", False, 0), Delete("empty", "classic", False, 0))
+    assert isinstance(full.error, StillInUse)
+    assert empty.error is None
+    assert world.ledger.owned(HERE).keys() == {"full"}, "what is deleted is not ours any more, what stays is"
+
+
+async def test_force_deletes_what_is_in_it(world: World) -> None:
+    broker(world).make("q", Queue())
+    broker(world).put("q", b"1")
+    await done(world, Delete("q", "classic", True, 1))
+    assert broker(world).names == set()
+
+
+async def test_to_release_a_queue_leaves_it_where_it_is(world: World) -> None:
+    broker(world).make("q", Queue())
+    world.ledger.claim(HERE, {"q": Owned("keep")})
+    await done(world, Release("q"))
+    assert broker(world).names == {"q"}
+    assert Ledger.peek(world.ledger.path).owned(HERE) == {}
+
+
+async def test_what_the_file_says_on_removal_is_written_down(world: World) -> None:
+    await done(world, Claim("q", Owned("delete")))
+    assert Ledger.peek(world.ledger.path).owned(HERE) == {"q": Owned("delete")}
+
+
+async def test_workers_are_started_and_stopped(world: World) -> None:
+    await done(world, Start(spec(), 0), Start(spec(), 1))
+    await done(world, Stop(worker(1), "1 is wanted"))
+    (left,) = world.supervisor.observe()  # type: ignore[attr-defined]
+    assert (left.pool, left.slot) == (POOL, 0)

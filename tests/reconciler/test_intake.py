@@ -1,0 +1,144 @@
+"""How the file comes into force: only whole, only valid, only once its workers import, and never by accident."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from reconciler.intake import SETTLE_SECONDS, Intake
+from state.desired import NOTHING, Desired
+from state.edit import set_value
+from state.file import DesiredFile
+from state.processes import Pool
+from state.reader import revision_of
+
+TEXT = "version: 1\nqueues:\n  a: {}\n"
+WITH_WORKER = "version: 1\nqueues:\n  a: {workers: {w: 1}}\n"
+
+
+class FakeModules:
+    """Verdicts on worker modules: None while they are out."""
+
+    def __init__(self) -> None:
+        self.verdict: dict[Pool, str] | None = {}
+
+    def faults(self, desired: Desired) -> dict[Pool, str] | None:
+        return self.verdict
+
+
+class Site:
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "queues.yaml"
+        self.last_good = folder / "last-good.yaml"
+        self.modules = FakeModules()
+        self.file = DesiredFile(self.path)
+        self.intake = self.restarted()
+        self.save(TEXT)
+
+    def restarted(self) -> Intake:
+        return Intake(DesiredFile(self.path), self.modules, self.last_good)  # type: ignore[arg-type]
+
+    def save(self, text: str, seconds_ago: float = 10.0) -> None:
+        self.path.write_text(text)
+        saved = time.time() - seconds_ago
+        os.utime(self.path, (saved, saved))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+async def test_a_good_file_is_in_force(site: Site) -> None:
+    reading = await site.intake.read()
+    assert reading.current
+    assert list(reading.in_force.desired.queues) == ["a"]
+    assert reading.in_force.revision == revision_of(TEXT.encode())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "version: 1\n", "{", "version: 1\nqueues:\n", "version: 1\nqueues: {a: {x: 1}}\n"]
+)
+async def test_a_faulty_one_leaves_in_force_what_was(site: Site, text: str) -> None:
+    before = (await site.intake.read()).in_force
+    site.save(text)
+    reading = await site.intake.read()
+    assert reading.in_force == before
+    assert reading.faults
+    assert str(reading.faults[0]).startswith("queues.yaml:")
+
+
+async def test_so_does_a_missing_one(site: Site) -> None:
+    before = (await site.intake.read()).in_force
+    site.path.unlink()
+    reading = await site.intake.read()
+    assert reading.in_force == before
+    assert "missing" in str(reading.faults[0])
+
+
+async def test_a_daemon_that_starts_beside_a_faulty_file_goes_on_with_the_last_good_one(site: Site) -> None:
+    before = (await site.intake.read()).in_force
+    site.save("{")
+    assert (await site.restarted().read()).in_force == before
+
+
+async def test_with_a_faulty_memory_too_nothing_is_in_force(site: Site) -> None:
+    await site.intake.read()
+    site.save("{")
+    site.last_good.write_text("{")
+    assert (await site.restarted().read()).in_force.desired == NOTHING
+
+
+async def test_a_file_saved_this_moment_is_believed_a_moment_later(site: Site) -> None:
+    await site.intake.read()
+    site.save("version: 1\nqueues: {}\n", seconds_ago=0)
+    reading = await site.intake.read()
+    assert reading.waiting
+    assert 0 < reading.settles_in <= SETTLE_SECONDS
+    assert list(reading.in_force.desired.queues) == ["a"]
+    site.save("version: 1\nqueues: {}\n", seconds_ago=SETTLE_SECONDS)
+    assert (await site.intake.read()).in_force.desired.queues == {}
+
+
+async def test_a_clock_that_was_put_back_does_not_keep_it_waiting(site: Site) -> None:
+    site.save(TEXT, seconds_ago=-3600)
+    assert (await site.intake.read()).current
+
+
+async def test_what_we_wrote_ourselves_is_believed_at_once(site: Site) -> None:
+    intake = Intake(site.file, site.modules, site.last_good)  # type: ignore[arg-type]
+    site.file.edit(lambda text: set_value(text, ("queues", "b"), {}))
+    reading = await intake.read()
+    assert list(reading.in_force.desired.queues) == ["a", "b"]
+    assert reading.write == 1
+
+
+async def test_while_its_workers_are_being_imported_it_waits(site: Site) -> None:
+    await site.intake.read()
+    site.save(WITH_WORKER)
+    site.modules.verdict = None
+    reading = await site.intake.read()
+    assert "imported" in reading.waiting[0]
+    assert not reading.in_force.desired.queues["a"].workers
+    assert (await site.intake.newest()).queues["a"].workers, "a write meanwhile knows what the file says"
+
+
+async def test_a_worker_that_does_not_import_is_a_fault_at_its_line(site: Site) -> None:
+    site.save(WITH_WORKER)
+    site.modules.verdict = {Pool("a", "w"): "no module workers/w.py"}
+    (fault,) = (await site.intake.read()).faults
+    assert str(fault) == "queues.yaml:3:17: queues.a.workers.w: no module workers/w.py"
+
+
+async def test_the_newest_of_a_faulty_file_is_what_is_in_force(site: Site) -> None:
+    await site.intake.read()
+    site.save("{")
+    assert list((await site.intake.newest()).queues) == ["a"]
+
+
+async def test_a_memory_that_cannot_be_written_keeps_no_good_file_out(site: Site) -> None:
+    site.last_good.mkdir()
+    assert (await site.intake.read()).current

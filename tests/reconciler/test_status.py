@@ -1,0 +1,161 @@
+"""What the status says: synced, healthy, and in a sentence what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.plan import Declare, Delete, Held, Plan
+from reconciler.status import Seen, assess, plan_body
+from state.desired import Queue
+from state.observed import ObservedBroker, ObservedQueue
+from tests.reconciler.support import desired, there, worker
+
+FILE = desired(q={"workers": {"w": 2}})
+NO_PLAN = Plan()
+BOTH = (worker(0), worker(1))
+
+
+def status(
+    *queues: ObservedQueue, workers: Any = BOTH, plan: Plan = NO_PLAN, file: Any = FILE, **more: Any
+) -> dict[str, Any]:
+    broker = ObservedBroker("here /", "4.0.5", True, {queue.name: queue for queue in queues})
+    seen = {"faults": (), "broker": broker, "broker_error": None, "management_error": None, **more}
+    return assess(Seen(file, "f00d", workers=workers, **seen), plan, {"trigger": "file"}, None)
+
+
+def test_all_is_well_when_the_queue_is_there_and_its_workers_are_ready() -> None:
+    found = status(there(ready=3, unacknowledged=1))
+    assert (found["synced"], found["healthy"]) == (True, True)
+    assert found["queues"]["q"] == {
+        "synced": True,
+        "healthy": True,
+        "messages": 4,
+        "reason": None,
+        "workers": {"w": {"desired": 2, "ready": 2, "restarts": 0}},
+    }
+    assert (found["revision"], found["file_error"], found["pending"], found["held"]) == ("f00d", None, [], None)
+    assert found["broker"] == {"connected": True, "version": "4.0.5", "management": True, "error": None}
+
+
+def test_a_missing_queue_is_neither() -> None:
+    found = status(plan=Plan((Declare("q", Queue(), True),)))
+    assert (found["synced"], found["healthy"]) == (False, False)
+    assert found["queues"]["q"]["reason"] == "the queue is not at the broker yet"
+    assert found["pending"] == ["create classic queue q"]
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (worker(1, "starting"), "w: 1 of 2 ready; one is in starting"),
+        (worker(1, "backoff", reason="exit code 1"), "w: 1 of 2 ready; one is in backoff: exit code 1"),
+        (worker(1, "fatal", reason="no module"), "w: 1 of 2 ready; one is in fatal: no module"),
+    ],
+)
+def test_a_worker_that_does_not_work_is_synced_but_not_healthy(last: Any, said: str) -> None:
+    found = status(there(), workers=(worker(0), last))
+    assert (found["synced"], found["healthy"]) == (True, False)
+    assert found["queues"]["q"]["reason"] == said
+
+
+def test_of_several_that_do_not_work_the_worst_is_told_of() -> None:
+    workers = (worker(0, "starting"), worker(1, "fatal", reason="no module"))
+    assert status(there(), workers=workers)["queues"]["q"]["reason"].endswith("one is in fatal: no module")
+
+
+def test_too_few_workers_are_not_synced() -> None:
+    assert not status(there(), workers=(worker(0),))["queues"]["q"]["synced"]
+
+
+def test_a_worker_on_its_way_out_is_not_synced_yet() -> None:
+    assert not status(there(), workers=(*BOTH, worker(2, "stopping")))["queues"]["q"]["synced"]
+
+
+def test_restarts_are_counted_together() -> None:
+    found = status(there(), workers=(worker(0, restarts=2), worker(1, restarts=3)))
+    assert found["queues"]["q"]["workers"]["w"]["restarts"] == 5
+
+
+def test_a_faulty_file_is_named_and_not_synced_though_all_works() -> None:
+    found = status(there(), faults=("queues.yaml:1:1: bad", "queues.yaml:2:1: worse"))
+    assert found["file_error"] == "queues.yaml:1:1: bad\nqueues.yaml:2:1: worse"
+    assert (found["synced"], found["healthy"]) == (False, True)
+
+
+def test_a_file_still_being_read_is_not_synced() -> None:
+    found = status(there(), waiting=("the file was saved this very moment",))
+    assert not found["synced"]
+    assert found["pending"] == ["the file was saved this very moment"]
+
+
+def test_without_a_broker_nothing_is_synced_and_each_queue_says_why() -> None:
+    found = status(broker=None, broker_error="connection refused")
+    assert (found["synced"], found["healthy"]) == (False, False)
+    assert found["broker"]["error"] == "connection refused"
+    assert not found["broker"]["connected"]
+    assert found["queues"]["q"]["reason"] == "the broker cannot be seen: connection refused"
+    assert found["queues"]["q"]["messages"] is None
+
+
+def test_without_management_it_says_what_it_cannot_see() -> None:
+    found = status(broker=ObservedBroker("here /", "4", False, {"q": there()}), management_error="refused")
+    assert "unmanaged queues" in found["broker"]["cannot_see"]
+    assert found["broker"]["management_error"] == "refused"
+
+
+@pytest.mark.parametrize("state", ["crashed", "down", "minority", "stopped"])
+def test_a_queue_that_is_down_is_not_healthy(state: str) -> None:
+    found = status(there(state=state))
+    assert (found["synced"], found["healthy"]) == (True, False)
+    assert state in found["queues"]["q"]["reason"]
+
+
+@pytest.mark.parametrize("state", ["running", "idle", "flow"])
+def test_a_queue_that_works_is_healthy_however_the_broker_calls_it(state: str) -> None:
+    assert status(there(state=state))["healthy"]
+
+
+def test_what_is_held_is_shown_with_its_messages_and_what_lifts_it() -> None:
+    plan = Plan(held=(Held("old", "5 messages are in it", 5), Held("q", "wait", 0, needs_confirmation=True)))
+    found = status(there(), plan=plan)
+    assert found["held"] == {
+        "revision": "f00d",
+        "needs_confirmation": True,
+        "reason": "5 messages are in it",
+        "actions": [
+            {"queue": "old", "reason": "5 messages are in it", "messages": 5, "needs_confirmation": False},
+            {"queue": "q", "reason": "wait", "messages": 0, "needs_confirmation": True},
+        ],
+    }
+    assert not found["synced"]
+    assert found["queues"]["q"]["reason"] == "wait"
+
+
+def test_a_dead_letter_queue_that_is_only_implied_has_a_status_too() -> None:
+    assert set(status(file=desired(q={"dead_letter": "lost"}), workers=())["queues"]) == {"q", "lost"}
+
+
+def test_a_plan_is_priced() -> None:
+    body = plan_body("f00d", Plan((Declare("q", Queue(), True), Delete("old", "classic", True, 5))))
+    assert body == {
+        "revision": "f00d",
+        "held": None,
+        "actions": [
+            {
+                "action": "declare",
+                "subject": "q",
+                "text": "create classic queue q",
+                "cost": "in place",
+                "messages": 0,
+            },
+            {
+                "action": "delete",
+                "subject": "old",
+                "text": "delete queue old with its 5 messages",
+                "cost": "destructive",
+                "messages": 5,
+            },
+        ],
+    }

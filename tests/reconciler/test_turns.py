@@ -1,0 +1,181 @@
+"""Turn after turn on a world in memory: it comes to rest where the file says, and only what is ours is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.apply import Result, World, apply
+from reconciler.diff import diff
+from reconciler.plan import Context, Delete, Plan, make_plan
+from state.desired import Desired, Queue
+from state.ledger import Ledger
+from state.processes import WorkerState
+from tests.broker.fake import FakeBroker
+from tests.reconciler.support import desired, specs
+from tests.supervisor.fake import FakeSupervisor
+
+ENOUGH = 60  # turns; a pool of a few workers has rolled by then
+
+NAMES = st.sampled_from(["a", "b", "c", "d", "e", "f", "g"])
+COUNTS = st.dictionaries(st.sampled_from(["w", "v"]), st.integers(0, 5), max_size=2)
+WORKERS = st.builds(
+    lambda counts, prefetch: {name: {"count": count, "prefetch": prefetch} for name, count in counts.items()},
+    COUNTS,
+    st.integers(1, 2),
+)
+QUEUES = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["classic", "quorum"]),
+        "arguments": st.sampled_from([{}, {"x-max-length": 5}, {"x-message-ttl": 60_000}]),
+        "on_remove": st.sampled_from(["keep", "delete-if-empty", "delete"]),
+        "dead_letter": st.sampled_from(["lost", "theirs"]),
+        "workers": WORKERS,
+    },
+)
+FILES = st.dictionaries(NAMES, QUEUES, max_size=5).map(lambda queues: desired(**queues))
+
+
+@dataclass
+class Site:
+    """All that a daemon has, without a daemon."""
+
+    folder: Path
+    broker: FakeBroker = field(default_factory=lambda: FakeBroker(tick=0))
+    supervisor: FakeSupervisor = field(default_factory=lambda: FakeSupervisor(auto_ready=True))
+    results: list[Result] = field(default_factory=list)  # of the turn before
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger.load(self.folder / "ledger.json")
+
+    async def plan(self, file: Desired, confirmed: bool = False) -> Plan:
+        seen = await self.broker.observe({*file.all_queues(), *self.ledger.owned(f"fake {self.broker.vhost}")})
+        owned = self.ledger.owned(seen.identity)
+        changes = diff(file, seen.queues, owned, specs(file), self.supervisor.observe())
+        return make_plan(changes, Context(len(owned), confirmed, dict(self.ledger.requests)))
+
+    async def turn(self, file: Desired, confirmed: bool = False) -> Plan:
+        plan = await self.plan(file, confirmed)
+        world = World(self.broker, self.supervisor, self.ledger, f"fake {self.broker.vhost}")
+        self.results = await apply(plan, world)
+        for _ in range(3):  # what processes do by themselves
+            await asyncio.sleep(0)
+        return plan
+
+    async def rest(self, file: Desired, confirmed: bool = False) -> Plan:
+        """Turns until nothing is left to do that can be done."""
+        for _ in range(ENOUGH):
+            plan = await self.turn(file, confirmed)
+            working = all(worker.state == WorkerState.READY for worker in self.supervisor.observe())
+            if working and all(result.error for result in self.results):
+                return plan
+        raise AssertionError(f"it never comes to rest: {plan}")
+
+
+def run(story: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(story(Site(Path(folder))))
+
+
+@given(FILES)
+@settings(max_examples=100, deadline=None)
+def test_from_nothing_it_comes_to_what_the_file_says_and_then_plans_nothing(file: Desired) -> None:
+    async def story(site: Site) -> None:
+        await site.rest(file)
+        assert await site.plan(file) == Plan()
+        assert site.broker.names == set(file.all_queues())
+        counts = {pool: worker.count for pool, worker in file.pools() if worker.count}
+        found = [worker.pool for worker in site.supervisor.observe()]
+        assert {pool: found.count(pool) for pool in set(found)} == counts
+
+    run(story)
+
+
+@given(st.lists(FILES, min_size=2, max_size=4), st.booleans())
+@settings(max_examples=120, deadline=None)
+def test_from_file_to_file_only_what_is_ours_is_deleted_and_messages_only_where_the_file_said_so(
+    files: list[Desired], confirmed: bool
+) -> None:
+    async def story(site: Site) -> None:
+        site.broker.make("theirs", Queue())
+        site.broker.make("a", Queue(arguments={"x-max-length": 5}))
+        site.broker.put("theirs", b"1")
+        foreign = await site.broker.observe([])
+        for file in files:
+            for name in site.broker.names - {"theirs", "a"}:
+                if not site.broker.bodies(name):
+                    site.broker.put(name, b"precious")
+            said = dict(site.ledger.owned(foreign.identity))
+            before = site.broker.names
+            await site.rest(file, confirmed)
+            assert (await site.broker.observe([])).queues.items() >= foreign.queues.items()
+            for name in before - site.broker.names:
+                assert said[name].on_remove == "delete"
+            assert not [r for r in site.results if r.error and isinstance(r.action, Delete)]
+
+    run(story)
+
+
+@given(FILES, FILES)
+@settings(max_examples=60, deadline=None)
+def test_a_plan_that_is_only_looked_at_changes_nothing(one: Desired, other: Desired) -> None:
+    async def story(site: Site) -> None:
+        await site.rest(one)
+        calls, workers = list(site.broker.calls), site.supervisor.observe()
+        ledger = (site.folder / "ledger.json").read_bytes() if one.queues else b""
+        await site.plan(other)
+        assert site.broker.calls == calls
+        assert site.supervisor.observe() == workers
+        assert not one.queues or (site.folder / "ledger.json").read_bytes() == ledger
+
+    run(story)
+
+
+@given(FILES, st.sampled_from(["lost", "broken", "another broker's"]))
+@settings(max_examples=40, deadline=None)
+def test_without_its_ledger_it_deletes_nothing(file: Desired, fate: str) -> None:
+    async def story(site: Site) -> None:
+        await site.rest(file)
+        path = site.folder / "ledger.json"
+        if fate == "another broker's":
+            site.broker.vhost = "elsewhere"
+        elif path.exists():
+            path.unlink() if fate == "lost" else path.write_bytes(path.read_bytes()[:-9])
+        site.ledger = Ledger.load(path)
+        before = site.broker.names
+        await site.rest(desired(), confirmed=True)
+        assert site.broker.names == before
+
+    run(story)
+
+
+@given(FILES, st.lists(NAMES, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_what_others_delete_is_made_again(file: Desired, names: list[str]) -> None:
+    async def story(site: Site) -> None:
+        await site.rest(file)
+        for name in names:
+            site.broker.drop(name)
+        await site.rest(file)
+        assert site.broker.names == set(file.all_queues())
+
+    run(story)
+
+
+def test_a_pool_keeps_three_quarters_at_work_all_the_way_to_new_settings() -> None:
+    async def story(site: Site) -> None:
+        await site.rest(desired(q={"workers": {"w": {"count": 8, "prefetch": 1}}}))
+        new, least = desired(q={"workers": {"w": {"count": 8, "prefetch": 2}}}), 8
+        while (plan := await site.turn(new)) != Plan():
+            least = min(least, 8 - sum(str(action).startswith("stop") for action in plan.actions))
+        assert least == 6
+        assert {worker.digest for worker in site.supervisor.observe()} == {spec.digest for spec in specs(new).values()}
+
+    run(story)

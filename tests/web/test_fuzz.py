@@ -22,7 +22,11 @@ STREAMS = ("/events", "/logs/workers/stream_logs/{pid}")
 BROKEN = [b"", b"{", b"[1]", b"\xff", b"NaN", b'{"count": 1e999}', b"[" * 5000]
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )

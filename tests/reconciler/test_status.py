@@ -133,6 +133,11 @@ def test_what_is_held_is_shown_with_its_messages_and_what_lifts_it() -> None:
     assert found["queues"]["q"]["reason"] == "wait"
 
 
+def test_as_long_as_something_is_held_not_all_is_synced_though_every_listed_queue_is() -> None:
+    found = status(there(), plan=Plan(held=(Held("old", "5 messages are in it", 5),)))
+    assert (found["synced"], found["queues"]["q"]["synced"], found["healthy"]) == (False, True, True)
+
+
 def test_a_dead_letter_queue_that_is_only_implied_has_a_status_too() -> None:
     assert set(status(file=desired(q={"dead_letter": "lost"}), workers=())["queues"]) == {"q", "lost"}
 

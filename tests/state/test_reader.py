@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from textwrap import dedent
+from textwrap import dedent, indent
 
 import pytest
 from hypothesis import example, given, settings
@@ -193,6 +193,9 @@ def bomb(levels: int) -> str:
 
 HOSTILE = {
     "aliases that write out to billions": bomb(12),
+    "aliases that write out to billions, all of them fine arguments": (
+        "version: 1\nqueues:\n  q:\n    arguments:\n" + indent(bomb(12), " " * 6)
+    ),
     "merges that write out to billions": "z0: &z0 {a: 1}\n"
     + "".join(f"z{n + 1}: &z{n + 1} {{<<: [*z{n}, *z{n}]}}\n" for n in range(40)),
     "a mapping in itself": "version: 1\nqueues: &a {x: *a}\n",

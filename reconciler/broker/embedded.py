@@ -25,6 +25,9 @@ from reconciler.errors import Permanent
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.025
+# The VM starts its epmd and asks it at once; on a busy machine that may be too early, and the VM ends.
+EPMD_LATE = "register/listen error: econnrefused"
+EPMD_TRIES = 3
 CRASH_REPORTS = ("supervisor:", "crasher:")  # Erlang's own pages on an end whose cause has been told before
 VM_NAMES = ("rabbitmq-server", "erl", "erlexec", "beam.smp")  # one process, as it `exec`s its way to the VM
 
@@ -79,6 +82,18 @@ class EmbeddedBroker:
             return
         self._ready = False
         report = _timed(progress)
+        for _ in range(EPMD_TRIES):
+            try:
+                await self._start_once(report)
+                return
+            except Permanent as error:
+                await self.stop()
+                if EPMD_LATE not in str(error):
+                    raise
+                report("broker: its port mapper was not up in time; once more")
+        await self._start_once(report)
+
+    async def _start_once(self, report: Progress) -> None:
         remembered = nodes.read_node(self.folder)
         self._node = remembered
         self._vm = _find_vm(remembered) if remembered else None
@@ -86,11 +101,7 @@ class EmbeddedBroker:
             report(f"broker: found its node running, pid {self._vm.pid}")
         else:
             await self._launch(remembered, report)
-        try:
-            await self._until_ready(report)
-        except Permanent:
-            await self.stop()
-            raise
+        await self._until_ready(report)
 
     async def stop(self) -> None:
         """Stops the node as `rabbitmqctl stop` would, then its epmd. Within 20 s nothing of it is left."""

@@ -475,7 +475,7 @@ async def test_a_broker_that_goes_away_is_noticed_and_found_again(frail: TestNod
         await broker.declare("q", Queue())
         await send(broker)
         seen = await broker.observe([])
-        identity, before = seen.identity, seen.queues.keys()
+        identity = seen.identity
         await asyncio.to_thread(frail.kill)
         await asyncio.wait_for(lost.wait(), 5)
         assert not broker.connected
@@ -486,7 +486,9 @@ async def test_a_broker_that_goes_away_is_noticed_and_found_again(frail: TestNod
             assert time.monotonic() - began < 5
         await asyncio.to_thread(frail.start)
         seen = await broker.observe([])
-        assert (seen.identity, seen.queues.keys()) == (identity, before)
+        # Not its queues: a node that is killed may have lost those it made a moment before.
+        assert seen.identity == identity
+        await broker.declare("q", Queue())
         await send(broker)
     finally:
         await broker.close()

@@ -264,19 +264,16 @@ def test_ten_megabytes_go_through_and_too_much_is_413(site: System, vhost: TestV
     assert site.post("/queue/create", arguments).status_code == 422, "RabbitMQ would close the connection over it"
 
 
-@pytest.mark.parametrize("depth", [100, 900, 940, 950, 960, 980, 1000, 100_000])
-def test_however_deep_a_body_is_nested_it_is_answered(site: System, depth: int) -> None:
+def test_however_deep_a_body_is_nested_it_is_answered(site: System) -> None:
     site.post("/queue/create", {"queue_name": "deep"})
     before = site.text
-    nested = "[" * depth + "]" * depth
-    bodies = {
-        "/queue/create": f'{{"queue_name": "x", "arguments": {{"x-a": {nested}}}}}',
-        "/worker/scale/deep": f'{{"count": {nested}}}',
-        "/queue/publish/deep": f'{{"message": {nested}}}',
-    }
-    for path, body in bodies.items():
-        answer = site.request("POST", path, content=body)
-        assert answer.status_code in (400, 422) or (path.startswith("/queue/publish") and answer.status_code == 200)
+    with httpx.Client(base_url=site.url, timeout=60, trust_env=False) as http:
+        for depth in (30, *range(900, 1010), 100_000):  # what reads, checks and writes JSON each gives up elsewhere
+            nested = "[" * depth + "]" * depth
+            created = http.post("/queue/create", content=f'{{"queue_name": "x", "arguments": {{"x-a": {nested}}}}}')
+            assert created.status_code in (400, 422), created.text
+            published = http.post("/queue/publish/deep", content=f'{{"message": {nested}}}')
+            assert published.status_code in (200, 400), published.text
     assert site.text == before
 
 

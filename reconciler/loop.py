@@ -154,6 +154,8 @@ class Loop:
         reading = await self.intake.read()
         if self.last is None or self.last.reading.in_force.revision != reading.in_force.revision:
             self._attempts.forget()
+            if self._confirmed != reading.in_force.revision:
+                self._confirmed = None  # or going back to that revision some day would delete without asking
         self._tell_news(reading)
         observed, error = await self._observe(reading.in_force)
         plan = self._plan(reading, observed, requests)

@@ -186,6 +186,10 @@ def test_a_confirmation_is_for_that_revision_alone(live_system: System, vhost: T
     live_system.write(file_with("q9"))
     assert held(live_system, "q5")["needs_confirmation"]
     assert set(MANY[4:]) <= vhost.queues().keys()
+    live_system.write(file_with(*MANY))
+    live_system.settled()
+    live_system.write(file_with(*MANY[4:]))
+    assert held(live_system, "q0")["needs_confirmation"], "a return to it is asked about again"
 
 
 def test_three_at_once_need_nobody(live_system: System, vhost: TestVhost) -> None:

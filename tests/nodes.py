@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -10,6 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from reconciler.broker.embedded import EmbeddedBroker
+from reconciler.broker.node import environment, find_server, read_node
 
 
 class TestNode:
@@ -43,7 +45,20 @@ class TestNode:
         asyncio.run(self._broker.stop())
 
     def kill(self) -> None:
+        """As a crash would: nothing more is written. What was declared a moment ago is on disk, though (`flush`)."""
+        if self.pid is not None:
+            self.flush()
         asyncio.run(self._broker.kill())
+
+    def flush(self) -> None:
+        """Has the node write its definitions to disk, which it does two seconds late by itself."""
+        node, server = read_node(self.folder), find_server()
+        assert node
+        assert server
+        ctl = [str(server.with_name("rabbitmqctl")), "-q", "-n", node.name, "eval", "mnesia:sync_log()."]
+        env = environment(node) | {"RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"}
+        done = subprocess.run(ctl, env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr + done.stdout
 
     def make_vhost(self, name: str) -> TestVhost:
         user = self.amqp_url.removeprefix("amqp://").partition(":")[0]

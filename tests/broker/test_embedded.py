@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pika
@@ -61,19 +62,16 @@ def listening(pids: set[int]) -> set[tuple[str, int]]:
 
 
 def publish(url: str, body: bytes) -> None:
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    channel = connection.channel()
-    channel.queue_declare("kept", durable=True)
-    channel.confirm_delivery()
-    channel.basic_publish("", "kept", body, pika.BasicProperties(delivery_mode=2), mandatory=True)
-    connection.close()
+    with closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
+        channel = connection.channel()
+        channel.queue_declare("kept", durable=True)
+        channel.confirm_delivery()
+        channel.basic_publish("", "kept", body, pika.BasicProperties(delivery_mode=2), mandatory=True)
 
 
 def take(url: str) -> bytes | None:
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    body = connection.channel().basic_get("kept", auto_ack=True)[2]
-    connection.close()
-    return body
+    with closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
+        return connection.channel().basic_get("kept", auto_ack=True)[2]
 
 
 def accepts(port: int) -> bool:

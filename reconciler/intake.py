@@ -7,9 +7,10 @@ a broken file goes on with the state it had.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loguru import logger as log
@@ -33,6 +34,7 @@ class InForce:
     desired: Desired = NOTHING
     revision: str = revision_of(b"")
     data: bytes = b""
+    code: Mapping[str, str] = field(default_factory=dict)  # the digest of each worker module, by name
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Intake:
         self._file = file
         self._modules = modules
         self._last_good = last_good
+        self._last_code = last_good.with_suffix(".code.json")
         self._in_force = self._recall()
         self._parsed: tuple[str, Desired | Rejected] | None = None
 
@@ -68,13 +71,20 @@ class Intake:
     def _recall(self) -> InForce:
         try:
             data = self._last_good.read_bytes()
-            return InForce(parse(data), revision_of(data), data)
+            return InForce(parse(data), revision_of(data), data, self._recall_code())
         except (OSError, Rejected):
             return InForce()
 
-    def _remember(self, data: bytes) -> None:
+    def _recall_code(self) -> Mapping[str, str]:
+        try:
+            return {str(name): str(code) for name, code in json.loads(self._last_code.read_bytes()).items()}
+        except (OSError, ValueError, AttributeError):
+            return {}
+
+    def _remember(self, data: bytes, code: Mapping[str, str]) -> None:
         try:
             write_atomically(self._last_good, data)
+            write_atomically(self._last_code, json.dumps(code).encode())
         except OSError as error:  # a full disk must not keep a good file out of force
             log.warning("{} cannot be written: {}", self._last_good, error.strerror)
 
@@ -130,8 +140,8 @@ class Intake:
         return locate(data, path, message, self._file.path.name)
 
     async def _accept(self, snapshot: Snapshot, desired: Desired, write: int) -> Reading:
-        data = snapshot.data or b""
-        if self._in_force.revision != snapshot.revision:
-            await asyncio.to_thread(self._remember, data)
-        self._in_force = InForce(desired, snapshot.revision, data)
+        data, code = snapshot.data or b"", self._modules.code(desired)
+        if (self._in_force.revision, self._in_force.code) != (snapshot.revision, code):
+            await asyncio.to_thread(self._remember, data, code)
+        self._in_force = InForce(desired, snapshot.revision, data, code)
         return Reading(self._in_force, write=write)

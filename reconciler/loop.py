@@ -188,7 +188,7 @@ class Loop:
             reading.in_force.desired,
             observed.queues if observed else None,
             owned,
-            specs_of(reading.in_force.desired, self._runtime),
+            specs_of(reading.in_force.desired, self._runtime, reading.in_force.code),
             self.supervisor.observe(),
         )
         context = Context(

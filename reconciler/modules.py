@@ -7,9 +7,11 @@ verdict the last good desired state stays in force.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from state.desired import Desired
 from state.processes import Pool
 
 CHECK_SECONDS = 120.0
+SETTLE_SECONDS = 0.3  # as for the file: what is saved in pieces is not imported half
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,12 @@ class Module:
     env: tuple[tuple[str, str], ...]
     stamp: tuple[int, int] | None  # modification time in ns and size; None if there is no such file
 
+    @property
+    def settles_in(self) -> float:
+        """Seconds until it has stood long enough to be believed whole."""
+        age = time.time() - self.stamp[0] / 1e9 if self.stamp else SETTLE_SECONDS
+        return SETTLE_SECONDS - age if 0 <= age < SETTLE_SECONDS else 0.0
+
 
 class Modules:
     """The verdicts on worker modules. `on_verdict` is called when a check has ended."""
@@ -39,6 +48,7 @@ class Modules:
         self._on_verdict = on_verdict
         self._verdicts: dict[Module, str | None] = {}
         self._running: asyncio.Task[None] | None = None
+        self._digests: dict[tuple[str, tuple[int, int] | None], str] = {}
 
     def faults(self, desired: Desired) -> dict[Pool, str] | None:
         """What is wrong with the Python workers of `desired`, by pool; None while they are still being checked."""
@@ -56,6 +66,17 @@ class Modules:
                 await asyncio.wait({self._running})
         return faults
 
+    def code(self, desired: Desired) -> dict[str, str]:
+        """The digest of the content of each worker module of `desired`, by name."""
+        return {module.name: self._digest(module) for module in self._modules_of(desired).values()}
+
+    def _digest(self, module: Module) -> str:
+        key = module.name, module.stamp
+        if key not in self._digests:
+            self._digests = {k: v for k, v in self._digests.items() if k[0] != module.name}
+            self._digests[key] = digest_of(self._runtime.workers / f"{module.name}.py")
+        return self._digests[key]
+
     def _modules_of(self, desired: Desired) -> dict[Pool, Module]:
         stamps: dict[str, tuple[int, int] | None] = {}
         found = {}
@@ -71,6 +92,10 @@ class Modules:
             self._running = asyncio.create_task(self._ask(sorted(modules, key=lambda m: (m.name, m.env))))
 
     async def _ask(self, modules: list[Module]) -> None:
+        if wait := max(module.settles_in for module in modules):
+            await asyncio.sleep(wait)
+            self._on_verdict()
+            return
         verdicts = await asyncio.to_thread(ask, modules, self._runtime)
         self._verdicts = {**self._verdicts, **verdicts} if len(self._verdicts) < 10_000 else verdicts
         self._on_verdict()
@@ -99,6 +124,13 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
+
+
+def digest_of(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def ask(modules: Iterable[Module], runtime: Runtime) -> dict[Module, str | None]:

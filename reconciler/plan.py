@@ -263,7 +263,7 @@ def roll(spec: WorkerSpec, workers: list[ObservedWorker], count: int) -> Iterato
     allowed = max(1, math.floor(count * MAX_UNAVAILABLE)) - missing
     for worker in sorted(old, key=last_to_stop):
         if worker.state != WorkerState.READY:
-            yield Stop(worker, "its settings changed")  # it does no work now: replacing it costs nothing
+            yield Stop(worker, "its settings or its code changed")  # it does no work now: replacing it costs nothing
         elif allowed > 0:
             allowed -= 1
-            yield Stop(worker, "its settings changed")
+            yield Stop(worker, "its settings or its code changed")

@@ -10,16 +10,19 @@ from reconciler.settings import Runtime
 from state.desired import Desired, Worker
 from state.processes import Pool, WorkerSpec
 
-
-def specs_of(desired: Desired, runtime: Runtime) -> dict[Pool, WorkerSpec]:
-    return {pool: spec_of(pool, worker, runtime) for pool, worker in desired.pools()}
+NO_CODE: Mapping[str, str] = {}
 
 
-def spec_of(pool: Pool, worker: Worker, runtime: Runtime) -> WorkerSpec:
+def specs_of(desired: Desired, runtime: Runtime, code: Mapping[str, str] = NO_CODE) -> dict[Pool, WorkerSpec]:
+    """`code`: the digest of each worker module that is in force, by name. Other code is another spec."""
+    return {pool: spec_of(pool, worker, runtime, code.get(pool.worker, "")) for pool, worker in desired.pools()}
+
+
+def spec_of(pool: Pool, worker: Worker, runtime: Runtime, code: str = "") -> WorkerSpec:
     command = tuple(worker.command or python_command(pool, runtime))
     env = environment(pool, worker, runtime)
     cwd = str(runtime.workers.parent)
-    digest = digest_of(command, env, cwd, worker.grace)
+    digest = digest_of(command, env, cwd, worker.grace, "" if worker.command else code)
     return WorkerSpec(pool, command, env, cwd, worker.grace, digest)
 
 
@@ -40,6 +43,6 @@ def environment(pool: Pool, worker: Worker, runtime: Runtime) -> dict[str, str]:
     }
 
 
-def digest_of(command: tuple[str, ...], env: Mapping[str, str], cwd: str, grace: float) -> str:
-    text = json.dumps([command, sorted(env.items()), cwd, grace])
+def digest_of(command: tuple[str, ...], env: Mapping[str, str], cwd: str, grace: float, code: str) -> str:
+    text = json.dumps([command, sorted(env.items()), cwd, grace, code])
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]

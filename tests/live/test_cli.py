@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from tests.live.sites import Site, site_on
@@ -213,11 +214,19 @@ def test_plan_beside_a_daemon_counts_workers_too(live: Site) -> None:
 
 
 def test_plan_and_sync_see_a_file_that_was_saved_this_moment(live: Site) -> None:
-    live.write(TWO + "  later: {tpye: quorum}\n")
-    assert "queues.yaml:6:11:" in refuses(live, "plan")
-    live.write(TWO + "  latest: {}\n")
-    assert "latest" in says(live, "sync")
-    assert "latest" in live.queues()
+    with httpx.Client(base_url=live.url, timeout=20, trust_env=False) as http:
+        http.get("/healthz")  # the connection is there before the file is saved
+        live.write(TWO + "  later: {tpye: quorum}\n")
+        assert "queues.yaml:6:11:" in (http.get("/plan").json()["file_error"] or "")
+        live.write(TWO + "  latest: {}\n")
+        status = http.post("/sync").json()
+        assert status["synced"]
+        assert "latest" in status["queues"]
+    live.write(TWO + "  newest: {tpye: quorum}\n")
+    assert "queues.yaml:6:12:" in refuses(live, "plan")
+    live.write(TWO + "  newer: {}\n")
+    assert "newer" in says(live, "sync")
+    assert live.queues() == {"plain", "work", "newer"}
 
 
 def test_status_is_a_table_and_its_exit_status_says_whether_all_is_well(live: Site) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.live.sites import Site, is_alive, processes_of, site_on, zombies_under
+from tests.live.sites import RECORD, Site, is_alive, processes_of, site_on, zombies_under
 from tests.nodes import TestNode
+from tests.system import ECHO
 from tests.waiting import eventually
 
 SOON = 5.0
@@ -135,6 +136,47 @@ def test_other_settings_roll_the_workers_batch_by_batch_and_lose_nothing(site: S
     eventually(lambda: set(numbers) == set(site.recorded()), within=10)
     eventually(lambda: messages(site) == 0, within=SOON)
     assert Counter(site.recorded()).most_common(1)[0][1] == 1, "a clean roll delivers nothing twice"
+
+
+def test_other_code_rolls_its_workers_batch_by_batch_and_no_others(site: Site) -> None:
+    site.worker("coder", RECORD.replace("Record", "Coder"))
+    site.write("version: 1\nqueues:\n  work: {workers: {coder: 4, echo: 1}}\n")
+    site.settled()
+    before, others = site.pids(worker_name="coder"), site.pids(worker_name="echo")
+    least = 4
+    site.worker("coder", RECORD.replace("Record", "Coder").replace("body.decode()", '"new " + body.decode()'))
+
+    def rolled() -> bool:
+        nonlocal least
+        ready = site.pids(worker_name="coder")
+        least = min(least, len(ready))
+        return len(ready) == 4 and not ready & before
+
+    eventually(rolled, within=20)
+    assert least >= 3, "more than a quarter was away at once"
+    assert site.pids(worker_name="echo") == others
+    site.write("version: 1\nqueues:\n  work: {workers: {coder: 4}}\n")
+    site.settled()
+    site.send("work", ["message"])
+    eventually(lambda: site.recorded() == ["new message"], within=SOON)
+
+
+def test_a_module_that_is_only_touched_rolls_nothing_not_even_by_a_new_daemon(site: Site) -> None:
+    """A checkout gives every file a new time."""
+    before = scaled(site, "echo", 2)
+    (site.workers / "echo.py").touch()
+    site.write(pool("echo", count=3))
+    site.settled()
+    assert before < site.pids()
+    before = site.pids()
+    site.kill()
+    site.worker("echo", "import no_such_thing\n")
+    site.start()
+    eventually(lambda: "no_such_thing" in (site.status()["file_error"] or ""), within=SOON)
+    assert site.pids() == before
+    site.worker("echo", ECHO)
+    site.settled()
+    assert site.pids() == before
 
 
 def test_a_queue_may_have_several_workers_and_each_is_scaled_by_itself(site: Site) -> None:

@@ -28,6 +28,9 @@ class FakeModules:
     def faults(self, desired: Desired) -> dict[Pool, str] | None:
         return self.verdict
 
+    def code(self, desired: Desired) -> dict[str, str]:
+        return {}
+
 
 class Site:
     def __init__(self, folder: Path) -> None:

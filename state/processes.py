@@ -30,6 +30,30 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a worker may take before it is drained and replaced, and how the kernel is to treat it. None: no limit."""
+
+    watchdog: float | None = None  # seconds without a heartbeat over NOTIFY_SOCKET
+    message_timeout: float | None = None  # seconds that one message may be in hand
+    max_memory: int | None = None  # bytes of private memory (USS): pages shared with other workers do not count
+    max_messages: int | None = None
+    max_age: float | None = None  # seconds
+    nice: int | None = None
+    cpu_affinity: tuple[int, ...] = ()
+    user: str | None = None
+    rlimits: Mapping[str, int] = field(default_factory=dict)  # by the kernel's name in small letters, such as nofile
+
+
+@dataclass(frozen=True)
+class LogRules:
+    """How much of a worker's log is kept."""
+
+    max_bytes: int = 50 * 1024 * 1024  # of the file that is written; then it is rotated
+    keep: int = 5  # older files of one process, compressed
+    max_age: float = 30 * 86400.0  # seconds that older files, and logs of ended workers, are kept
+
+
+@dataclass(frozen=True)
 class WorkerSpec:
     """How each process of a pool is run. Two specs are the same exactly if their digests are."""
 
@@ -39,6 +63,12 @@ class WorkerSpec:
     cwd: str
     grace: float  # seconds between SIGTERM and SIGKILL
     digest: str
+    module: str | None = None  # of a Python worker: its name in the workers folder
+    code: str = ""  # the digest of that module's content
+    zygote: bool = False  # fork it from a process that has imported its module, where that can be
+    max_restarts: int | None = None  # deaths in a row, or in a crash loop, after which it is given up; None: never
+    limits: Limits = Limits()
+    log: LogRules = LogRules()
 
 
 @dataclass(frozen=True)
@@ -65,6 +95,11 @@ class ObservedWorker:
     log_path: str | None = None
     ended_at: float | None = None  # in `backoff` and `exited`: when its process ended
     heartbeat_at: float | None = None  # when it last said anything over NOTIFY_SOCKET
+    redelivered: int = 0  # messages that were delivered before, to it or to another
+    in_flight_since: float | None = None  # since when the message in hand is in hand
+    last_message_at: float | None = None  # when it was last given a message
+    busy_seconds: float = 0.0  # spent in the handler since it started
+    exec_reason: str | None = None  # why it was not forked from a zygote, though it should
     stats: Mapping[str, str] = field(default_factory=dict)  # whatever else it told over NOTIFY_SOCKET
 
     @property

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from state.processes import ObservedWorker, Pool, WorkerSpec, WorkerState
+from pydantic import TypeAdapter
+
+from state.processes import ObservedWorker, WorkerSpec, WorkerState
 
 KEPT_PER_POOL = 50
 KEPT_IN_ALL = 500
@@ -67,6 +68,9 @@ class Record:
         )
 
 
+_RECORD = TypeAdapter(Record)
+
+
 class Records:
     """The folder of records, and the ended ones in memory, oldest first."""
 
@@ -94,7 +98,7 @@ class Records:
         temporary = new.with_suffix(".tmp")
         try:
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(json.dumps(_as_json(record)))
+                file.write(json.dumps(_RECORD.dump_python(record)))  # ASCII: a path may be no valid Unicode
             temporary.rename(new)
             old.unlink(missing_ok=True)
         except OSError:
@@ -132,32 +136,9 @@ class Records:
 
 def _read(path: Path) -> Record | None:
     try:
-        return _from_json(json.loads(path.read_bytes()))
+        return _RECORD.validate_python(json.loads(path.read_bytes()))
     except OSError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except ValueError:
         path.unlink(missing_ok=True)  # if its process lives, it is found by its environment
         return None
-
-
-def _as_json(record: Record) -> dict[str, Any]:
-    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    spec = {field.name: getattr(record.spec, field.name) for field in dataclasses.fields(record.spec)}
-    spec["pool"] = {"queue": record.spec.pool.queue, "worker": record.spec.pool.worker}
-    spec["env"] = dict(record.spec.env)
-    return fields | {"spec": spec}
-
-
-def _from_json(fields: Mapping[str, Any]) -> Record:
-    spec = fields["spec"]
-    kept = WorkerSpec(
-        pool=Pool(str(spec["pool"]["queue"]), str(spec["pool"]["worker"])),
-        command=tuple(str(word) for word in spec["command"]),
-        env={str(key): str(value) for key, value in spec["env"].items()},
-        cwd=str(spec["cwd"]),
-        grace=float(spec["grace"]),
-        digest=str(spec["digest"]),
-    )
-    record = Record(**{**fields, "spec": kept})
-    record.pid, record.start_time, record.slot = int(record.pid), int(record.start_time), int(record.slot)
-    return record

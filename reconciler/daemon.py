@@ -6,19 +6,23 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import uvicorn
 from loguru import logger as log
 
+from reconciler import renewal
 from reconciler.broker.broker import Broker
 from reconciler.broker.embedded import EmbeddedBroker
 from reconciler.events import Events
 from reconciler.intake import Intake
 from reconciler.loop import Loop
 from reconciler.modules import Modules
+from reconciler.pauses import Pauses
 from reconciler.presence import CannotStart, announce, only_one, withdraw
+from reconciler.scout import Scout
 from reconciler.settings import Runtime, Settings
 from reconciler.supervisor import Event, Supervisor
 from reconciler.watch import Watch
@@ -28,7 +32,10 @@ from state.file import DesiredFile
 from state.ledger import Ledger
 
 # Changes of a worker that a turn has to see at once; the others only change what the next turn sees.
-NEWS = ("ready", "unready", "exited", "backoff", "stopped", "adopted")
+NEWS = ("ready", "unready", "exited", "backoff", "fatal", "stopped", "adopted")
+
+
+DRAINING = "the workers finish their messages (once more to stop at once)"
 
 
 @dataclass(frozen=True)
@@ -40,37 +47,64 @@ class BrokerAt:
 
 
 def run(settings: Settings) -> None:
-    """Runs until SIGINT or SIGTERM, then drains and stops everything that it started. Raises CannotStart."""
+    """Runs until SIGINT or SIGTERM, then drains and stops everything that it started. Raises CannotStart.
+
+    On SIGHUP it lets go of everything and executes itself anew, in the same process.
+    """
     with only_one(settings):
-        asyncio.run(_run(settings))
+        listener = renewal.inherited_listener() or listen(settings)
+        with contextlib.closing(listener):
+            stop = asyncio.run(_run(settings, listener))
+            if stop.renew:
+                renewal.execute(listener)
 
 
-async def _run(settings: Settings) -> None:
-    stop = Stop()
-    listener = listen(settings)
+async def _run(settings: Settings, listener: socket.socket) -> Stop:
+    stop = Stop(leave=settings.on_exit == "leave")
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(listener.close)
         at = await stack.enter_async_context(broker_at(settings, stop))
         if not stop.asked.is_set():
             await serve(settings, at, listener, stop)
+    return stop
 
 
 class Stop:
-    """SIGINT or SIGTERM asks to stop; a second one not to wait any longer."""
+    """SIGINT or SIGTERM asks to stop; a second one not to wait any longer. SIGHUP asks to be executed anew.
 
-    def __init__(self) -> None:
+    `leave`: workers and embedded broker are not to be stopped.
+    """
+
+    def __init__(self, leave: bool) -> None:
         self.asked = asyncio.Event()
         self.hurry = asyncio.Event()
+        self.leave = leave
+        self.renew = False
+        self._renewing: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
+        # The end of a terminal is no wish to go on without one.
+        on_terminal = sys.stderr.isatty()
+        loop.add_signal_handler(signal.SIGHUP, self._on_signal if on_terminal else self._on_hangup)
+
+    def _on_hangup(self) -> None:
+        if not self.asked.is_set() and (self._renewing is None or self._renewing.done()):
+            self._renewing = asyncio.get_running_loop().create_task(self._renew())
+
+    async def _renew(self) -> None:
+        log.info("told to start anew: looking whether the program can")
+        if why := await asyncio.to_thread(renewal.why_not):
+            log.error("it goes on as it is, because the program on disk does not start: {}", why)
+            return
+        self.renew = self.leave = True
+        self.asked.set()
 
     def _on_signal(self) -> None:
         if self.asked.is_set():
             log.warning("stopping at once")
             self.hurry.set()
         else:
-            log.info("stopping: the workers finish their messages (once more to stop at once)")
+            log.info("stopping: {}", "the workers go on" if self.leave else DRAINING)
             self.asked.set()
 
 
@@ -107,8 +141,9 @@ async def broker_at(settings: Settings, stop: Stop) -> AsyncIterator[BrokerAt]:
         asked.cancel()
         starting.cancel()
         await asyncio.wait({starting})
-        log.info("stopping the embedded broker")
-        await node.stop()
+        if not stop.leave:
+            log.info("stopping the embedded broker")
+            await node.stop()
 
 
 async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop: Stop) -> None:
@@ -121,7 +156,8 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
     running = [
         asyncio.create_task(loop.run(), name="the loop"),
         asyncio.create_task(watch.run(), name="the watch on the file"),
-        asyncio.create_task(server.serve(sockets=[listener]), name="the web server"),
+        asyncio.create_task(Scout(loop, context.events).run(), name="the watch on autoscaled queues"),
+        asyncio.create_task(server.serve(sockets=[listener.dup()]), name="the web server"),
     ]
     url = url_of(listener)
     announce(settings, url, at.amqp_url, at.management_url)
@@ -129,12 +165,16 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
     try:
         await until_stopped(stop, running)
     finally:
-        withdraw(settings)
+        if not stop.renew:
+            withdraw(settings)
         context.stopping.set()
         server.should_exit = True
-        for task in running[:2]:
+        for task in running[:-1]:
             task.cancel()
-        await drain(supervisor, stop)
+        if stop.leave:
+            supervisor.leave()
+        else:
+            await drain(supervisor, stop)
         await asyncio.wait(running, timeout=5)
         await context.modules.close()
         await loop.broker.close()
@@ -149,7 +189,9 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor]:
         where = f"{event.pool}[{event.slot}]"
         text = f"{where} {event.kind}" + (f": {event.text}" if event.text else "")
         events.tell("worker", text, queue=event.pool.queue, worker=event.pool.worker, slot=event.slot, pid=event.pid)
-        log.log("WARNING" if event.kind == "backoff" else "DEBUG", "{}", text)
+        log.log("WARNING" if event.kind in ("backoff", "fatal") else "DEBUG", "{}", text)
+        if event.kind == "exited" and event.pid is not None:
+            context.metrics.ended(supervisor.find(event.pid))
         if event.kind in NEWS:
             loop.wake("exit")
 
@@ -163,8 +205,11 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor]:
     if ledger.broken:
         log.error("{}", ledger.broken)
     intake = Intake(file, modules, settings.state / "last-good.yaml")
-    loop = Loop(intake, broker, supervisor, ledger, runtime, events, settings.resync)
-    return Context(settings, file, loop, modules, events), supervisor
+    pauses = Pauses(settings.state / "pauses.json")
+    loop = Loop(intake, broker, supervisor, ledger, runtime, events, settings.resync, pauses)
+    context = Context(settings, file, loop, modules, events)
+    loop.observer = context.metrics.turned
+    return context, supervisor
 
 
 class Server(uvicorn.Server):

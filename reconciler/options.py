@@ -25,8 +25,16 @@ OPTIONS = [
     option("--resync", "RECONCILER_RESYNC", "Seconds between looks.", default=30.0, type=SECONDS, show_default=True),
     option("--amqp-url", "AMQP_URL", "The broker.  [default: the embedded broker]"),
     option("--management-url", "MANAGEMENT_URL", "Its HTTP API.  [default: the AMQP host, port 15672]"),
+    option(
+        "--on-exit",
+        "RECONCILER_ON_EXIT",
+        "At the end of `run`: workers finish and stop, or go on for the next daemon.",
+        default="drain",
+        type=click.Choice(["drain", "leave"]),
+        show_default=True,
+    ),
 ]
-NAMES = ("file", "workers", "state", "host", "port", "resync", "amqp_url", "management_url")
+NAMES = ("file", "workers", "state", "host", "port", "resync", "amqp_url", "management_url", "on_exit")
 
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:

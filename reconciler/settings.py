@@ -21,6 +21,7 @@ class Settings:
     resync: float = 30.0
     amqp_url: str | None = None
     management_url: str | None = None
+    on_exit: str = "drain"  # or `leave`: workers and embedded broker go on, and the next daemon takes them over
 
     @classmethod
     def build(
@@ -33,6 +34,7 @@ class Settings:
         resync: float = 30.0,
         amqp_url: str | None = None,
         management_url: str | None = None,
+        on_exit: str = "drain",
     ) -> Settings:
         """Fills in what is beside the file by default. The file itself may be a link: it is not resolved."""
         path = Path(file).absolute()
@@ -45,6 +47,7 @@ class Settings:
             resync=resync,
             amqp_url=amqp_url or None,
             management_url=management_url or None,
+            on_exit=on_exit,
         )
 
     @property

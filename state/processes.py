@@ -55,7 +55,11 @@ class LogRules:
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """How each process of a pool is run. Two specs are the same exactly if their digests are."""
+    """How each process of a pool is run.
+
+    Two specs with the same `digest` run the same process; what only the supervisor applies is in `terms`. So a slot
+    whose `terms` differ is given the new spec, and one whose `digest` differs is given a new process.
+    """
 
     pool: Pool
     command: tuple[str, ...]
@@ -69,6 +73,7 @@ class WorkerSpec:
     max_restarts: int | None = None  # deaths in a row, or in a crash loop, after which it is given up; None: never
     limits: Limits = Limits()
     log: LogRules = LogRules()
+    terms: str = ""  # the digest of what the supervisor applies to a running process
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,16 @@ class ObservedWorker:
     in_flight_since: float | None = None  # since when the message in hand is in hand
     last_message_at: float | None = None  # when it was last given a message
     busy_seconds: float = 0.0  # spent in the handler since it started
+    terms: str | None = None  # of the spec that its slot has now; None: not known
+    returns: bool = False  # in `stopping`: its slot is filled again once its process has ended
     exec_reason: str | None = None  # why it was not forked from a zygote, though it should
     stats: Mapping[str, str] = field(default_factory=dict)  # whatever else it told over NOTIFY_SOCKET
 
     @property
     def running(self) -> bool:
         return self.state in (WorkerState.STARTING, WorkerState.READY, WorkerState.STOPPING)
+
+    @property
+    def leaves(self) -> bool:
+        """Told to stop for good: its slot is gone once its process is."""
+        return self.state == WorkerState.STOPPING and not self.returns

@@ -1,4 +1,6 @@
-"""The worker process: `python -P …/workers/__main__.py run NAME`, and `check`, which tries imports for the daemon.
+"""The worker process: `python -P …/workers/__main__.py run NAME`.
+
+`zygote NAME` imports the module once and forks such processes; `check` tries imports for the daemon.
 
 It is run by its path, and makes the package `workers` itself, of this folder and the user's (WORKERS_FOLDER). So
 `from .base import BaseWorker` and `from workers.base import BaseWorker` mean the same in a folder of any name, and
@@ -13,7 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
-USAGE = "usage: __main__.py run WORKER_NAME | check"
+USAGE = "usage: __main__.py run WORKER_NAME | zygote WORKER_NAME | check"
 HERE = Path(__file__).resolve().parent
 
 
@@ -23,6 +25,16 @@ def main(arguments: list[str]) -> int:
         case ["run", name]:
             _end_at_once_when_told()
             make_package()
+            from workers.runtime.main import run
+
+            return run(name)
+        case ["zygote", name, *_]:
+            make_package()
+            from workers.runtime.newborn import become
+            from workers.runtime.zygote import serve
+
+            become(serve(name))
+            _end_at_once_when_told()
             from workers.runtime.main import run
 
             return run(name)
@@ -55,6 +67,7 @@ def _end_at_once_when_told() -> None:
     """Until there is a connection there is nothing to finish, however slow the user's module is to import."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
+    signal.signal(signal.SIGHUP, lambda *_: None)  # its log is looked at once it runs
 
 
 if __name__ == "__mp_main__":  # a child of multiprocessing's `spawn` finds the handler's functions in the same package

@@ -15,6 +15,7 @@ EventKind = Literal[
     "stopping",  # it was told to stop
     "exited",  # its process ended
     "backoff",  # it waits for its next try
+    "fatal",  # it is given up, as its max_restarts asks for
     "stopped",  # its slot is gone
 ]
 

@@ -1,34 +1,34 @@
-"""One running process, held by its pidfd: signalled, watched, ended and reaped without ever meeting another one.
+"""One running process, held by its pidfd: signalled, watched and buried without ever meeting another one.
 
-A pid is only a number that may pass on to someone else. A pidfd never does; and a process group is killed only
-while its leader, living or not yet reaped, still keeps the number.
+A pid is only a number that may pass on to someone else. A pidfd never does.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
-from reconciler.supervisor import proc
-from reconciler.supervisor.marker import MARKER
+from reconciler.supervisor.parents import Parent
 from reconciler.supervisor.records import Record
 from reconciler.supervisor.report import Report
 
 
 class Process:
-    """A child of ours (with its `child`), or one that an earlier daemon started. Leads its own session and group."""
+    """A worker, started by us or by an earlier daemon. Leads its own session and group.
 
-    def __init__(
-        self, record: Record, pidfd: int, child: subprocess.Popen[bytes] | None = None, mark: str = ""
-    ) -> None:
+    One of ours waits at its `gate` until `release`: its record is on disk before it may take a message.
+    """
+
+    def __init__(self, record: Record, pidfd: int, parent: Parent, gate: int = -1) -> None:
         self.record = record
         self.report = Report(ready=record.ready_since is not None, consumer_tag=record.consumer_tag)
-        self.pidfd = pidfd  # readable once the process has ended; -1 after `reap`
-        self._child = child
-        self._mark = mark  # of one that is not our child: how its children are known
+        self.pidfd = pidfd  # readable once the process has ended; -1 after that was told
+        self._parent = parent
+        self._gate = gate
+        self._burial: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
@@ -36,8 +36,23 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Until it has been reaped."""
+        """Until its end was told."""
         return self.pidfd >= 0
+
+    def release(self) -> None:
+        """Lets it begin."""
+        if self._gate >= 0:
+            with suppress(OSError):
+                os.write(self._gate, b"\n")
+            os.close(self._gate)
+            self._gate = -1
+
+    def watch(self, loop: asyncio.AbstractEventLoop, ended: Callable[[int | None], None]) -> None:
+        """Calls `ended(code)` once, when it has ended and nothing of its group is left that was not killed.
+
+        The code is minus the signal's number if a signal ended it, None if nobody can know.
+        """
+        loop.add_reader(self.pidfd, self._over, loop, ended)
 
     def terminate(self) -> None:
         """SIGTERM to the leader alone: what it does with its children is its affair until grace is over."""
@@ -46,23 +61,19 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL to all of its group."""
-        self._kill_group()
+        self._parent.kill_group(self.pid)
         self._signal(signal.SIGKILL)
 
-    def reap(self) -> int | None:
-        """After its end: kills what is left of the group, then lets go of it.
+    def send(self, number: signal.Signals) -> None:
+        """A signal to the leader; nothing if it has ended."""
+        self._signal(number)
 
-        The exit code, minus the signal's number if a signal ended it; None if nobody can know.
-        """
-        code = self._exit_code()
-        self._kill_group()
-        if self._child:
-            with suppress(ChildProcessError):
-                os.waitid(os.P_PID, self.pid, os.WEXITED)
-            self._child.returncode = code if code is not None else 0  # or Popen would look for it again
-        os.close(self.pidfd)
-        self.pidfd = -1
-        return code
+    def let_go(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Leaves it to the next daemon."""
+        if self.alive:
+            loop.remove_reader(self.pidfd)
+            os.close(self.pidfd)
+            self.pidfd = -1
 
     def group_lingers(self) -> bool:
         """Whether killed members of its group have yet to vanish; they take a moment.
@@ -78,50 +89,16 @@ class Process:
         return False
 
     def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError, PermissionError):
+        with suppress(ProcessLookupError, PermissionError, OSError):
             signal.pidfd_send_signal(self.pidfd, number)
 
-    def _exit_code(self) -> int | None:
-        if not self._child:
-            return None
-        try:
-            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:  # SIGCHLD is ignored: the kernel reaps by itself
-            return None
-        if ended is None:
-            return None
-        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+    def _over(self, loop: asyncio.AbstractEventLoop, ended: Callable[[int | None], None]) -> None:
+        loop.remove_reader(self.pidfd)
+        self._burial = loop.create_task(self._bury(ended))
 
-    def _kill_group(self) -> None:
-        if self._child:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-            return
-        # Someone else's child may be reaped at any moment, and its number pass on: look at each member.
-        for _ in range(3):
-            members = list(self._session())
-            for pid in members:
-                kill_if(pid, self.pid, self._mark)
-            if not members:
-                return
-
-    def _session(self) -> Iterator[int]:
-        for pid in proc.pids():
-            stat = proc.read_stat(pid)
-            if stat and stat.session == self.pid and stat.alive:
-                yield pid
-
-
-def kill_if(pid: int, session: int, mark: str) -> None:
-    """SIGKILL, if it is a process of that session with that mark in its environment."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return
-    try:
-        stat = proc.read_stat(pid)
-        if stat and stat.session == session and proc.environ_of(pid, MARKER) == mark:
-            with suppress(ProcessLookupError, PermissionError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    finally:
-        os.close(pidfd)
+    async def _bury(self, ended: Callable[[int | None], None]) -> None:
+        code = await self._parent.bury(self.pid, self.pidfd)
+        os.close(self.pidfd)
+        self.pidfd = -1
+        self.release()
+        ended(code)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from state.processes import ObservedWorker, WorkerSpec, WorkerState
+from reconciler.journal.parts import delete_log
+from state.processes import ObservedWorker, Pool, WorkerSpec, WorkerState
 
 KEPT_PER_POOL = 50
 KEPT_IN_ALL = 500
@@ -43,6 +44,7 @@ class Record:
     ended_at: float | None = None
     exit_code: int | None = None  # minus the signal's number if one ended it; None if nobody knows
     reason: str | None = None
+    fatal: bool = False  # given up with this death
     version: int = 0  # counts the times it was written
 
     @property
@@ -113,6 +115,16 @@ class Records:
         for old in same_pool[:-KEPT_PER_POOL] or self._ended[:-KEPT_IN_ALL]:
             self._forget(old)
 
+    def expire(self, now: float) -> None:
+        """Forgets those that ended longer ago than their log rules keep them; `now` in seconds since the epoch."""
+        for old in [record for record in self._ended if now - (record.ended_at or now) > record.spec.log.max_age]:
+            self._forget(old)
+
+    def given_up(self) -> dict[tuple[Pool, int], Record]:
+        """The slots whose last process was the one with which they were given up."""
+        last = {(record.spec.pool, record.slot): record for record in self._ended}
+        return {where: record for where, record in last.items() if record.fatal}
+
     def ended(self) -> Iterator[Record]:
         """Those that have ended, newest first."""
         return reversed(self._ended)
@@ -131,7 +143,7 @@ class Records:
         (self._folder / record.file_name).unlink(missing_ok=True)
         log = Path(record.log_path)
         if log.is_relative_to(self._logs):
-            log.unlink(missing_ok=True)
+            delete_log(log)
 
 
 def _read(path: Path) -> Record | None:

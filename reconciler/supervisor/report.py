@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+T = TypeVar("T", float, float | None)
 MAX_STATS = 32
 MAX_VALUE = 512
 _KEY = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -32,6 +34,10 @@ class Report:
     consumer_tag: str | None = None
     processed: int = 0
     failed: int = 0
+    redelivered: int = 0
+    in_flight_since: float | None = None  # seconds since the epoch; None with no message in hand
+    last_message_at: float | None = None
+    busy_seconds: float = 0.0  # in its handler, as of `heartbeat_at`
     heartbeat_at: float | None = None
     stats: dict[str, str] = field(default_factory=dict)
 
@@ -59,6 +65,14 @@ class Report:
                 self.processed = _count(value, self.processed)
             case "X_FAILED", _:
                 self.failed = _count(value, self.failed)
+            case "X_REDELIVERED", _:
+                self.redelivered = _count(value, self.redelivered)
+            case "X_IN_FLIGHT_SINCE", _:
+                self.in_flight_since = _seconds(value, self.in_flight_since) if value else None
+            case "X_LAST_MESSAGE", _:
+                self.last_message_at = _seconds(value, self.last_message_at) if value else None
+            case "X_BUSY_SECONDS", _:
+                self.busy_seconds = _seconds(value, self.busy_seconds)
             case (("READY" | "RELOADING" | "STOPPING" | "WATCHDOG" | "BARRIER"), _):
                 pass
             case _:
@@ -71,3 +85,7 @@ class Report:
 
 def _count(value: str, otherwise: int) -> int:
     return int(value) if re.fullmatch(r"[0-9]{1,18}", value) else otherwise
+
+
+def _seconds(value: str, otherwise: T) -> float | T:
+    return float(value) if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", value) else otherwise

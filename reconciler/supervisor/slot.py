@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.backoff import backoff
+from reconciler.supervisor.deaths import Deaths
 from reconciler.supervisor.event import Event, EventKind
 from reconciler.supervisor.logfiles import last_lines
 from reconciler.supervisor.process import Process
 from reconciler.supervisor.reason import explain
-from reconciler.supervisor.records import Records
+from reconciler.supervisor.records import Record, Records
 from reconciler.supervisor.report import Report
-from reconciler.supervisor.spawn import Launcher, SpawnFailed
+from reconciler.supervisor.spawn import Launcher, SpawnFailed, Unfit
 from reconciler.supervisor.starts import StartQueue
 from state.processes import ObservedWorker, WorkerSpec, WorkerState
 
@@ -34,7 +35,8 @@ class Workshop:
     loop: asyncio.AbstractEventLoop
     launcher: Launcher
     records: Records
-    starts: StartQueue
+    cold: StartQueue  # for what costs the start of an interpreter
+    forks: StartQueue  # for what costs a fork
     emit: Callable[[Event], None]
     catch_up: Callable[[], None]  # takes in what workers have said so far
     ended: Callable[[Process], None]
@@ -53,11 +55,14 @@ class Slot:
         self.process: Process | None = None
         self.failures = 0
         self.restarts = 0
+        self.deaths = Deaths()
+        self.fatal = False
         self.reason: str | None = None
         self.retry_at: float | None = None
         self._since = time.time()
         self._draining = False
         self._timer: asyncio.TimerHandle | None = None  # the next try, or the end of grace
+        self._launch: asyncio.Task[None] | None = None
 
     @property
     def alive(self) -> bool:
@@ -66,24 +71,27 @@ class Slot:
     def fill(self) -> None:
         """Asks for a process; `spawn` follows when its turn has come."""
         self._cancel_timer()
+        self._leave_queue()
         self.process = None
-        self.shop.starts.add(self, failed_before=self.failures > 1)
+        queue = self.shop.forks if self.shop.launcher.is_forked(self.spec) else self.shop.cold
+        queue.add(self, failed_before=self.failures > 1)
 
     def keep(self, spec: WorkerSpec) -> None:
         """From now on run as `spec` says; a process that runs otherwise is drained and followed by a new one."""
         changed = spec.digest != self.spec.digest
+        forgiven = changed or (self.fatal and spec.terms != self.spec.terms)
         self.spec, self.wanted = spec, True
-        if changed:
-            self.failures = 0
+        if forgiven:
+            self._forgive()
         if self.process and self.process.alive:
             if self.process.record.spec.digest != spec.digest:
                 self._drain()
-        elif changed:
+        elif forgiven:
             self.fill()
 
     def restart(self, why: str) -> None:
-        """Starts afresh: now if it waits in backoff, else after its process was drained."""
-        self.failures = 0
+        """Starts afresh: now if it waits in backoff or was given up, else after its process was drained."""
+        self._forgive()
         if self.alive:
             self._drain(why=why)
         else:
@@ -101,21 +109,27 @@ class Slot:
         """Takes a running process into the slot."""
         self.process = process
         self.shop.by_pid[process.pid] = self
-        self.shop.loop.add_reader(process.pidfd, self._exited)
+        process.watch(self.shop.loop, self._exited)
         self.shop.records.save(process.record)
 
     def spawn(self) -> None:
         """Called by the start queue. A failure is this slot's own."""
+        self._launch = self.shop.loop.create_task(self._spawn())
+
+    async def _spawn(self) -> None:
         try:
-            process = self.shop.launcher.launch(self.spec, self.index)
+            process = await self.shop.launcher.launch(self.spec, self.index)
+        except Unfit:
+            self.fill()  # in the other queue now
         except SpawnFailed as failed:
-            self.shop.starts.settled(self)
+            self._leave_queue()
             self._since = time.time()
             self._fail(str(failed), ever_ready=False)
-            return
-        process.record.restarts, process.record.failures = self.restarts, self.failures
-        self.hold(process)
-        self._emit("started")
+        else:
+            process.record.restarts, process.record.failures = self.restarts, self.failures
+            self.hold(process)
+            process.release()
+            self._emit("started")
 
     def hear(self, fields: Mapping[str, str]) -> None:
         """One datagram from its process, or from a helper in its session."""
@@ -123,9 +137,16 @@ class Slot:
             return
         report, record = self.process.report, self.process.record
         report.take(fields, time.time())
-        self.shop.starts.settled(self)
+        self._settle()
         if report.ready != (record.ready_since is not None):
             self._turn(self.process)
+
+    def leave_running(self) -> None:
+        """Lets go of a process that goes on for the next daemon; one that was only asked for ends at its gate."""
+        self._cancel_timer()
+        self._leave_queue()
+        if self.process:
+            self.process.let_go(self.shop.loop)
 
     def observe(self) -> ObservedWorker:
         """As it is now."""
@@ -148,11 +169,20 @@ class Slot:
             log_path=process.record.log_path if process else None,
             ended_at=process.record.ended_at if process else None,
             heartbeat_at=report.heartbeat_at,
+            redelivered=report.redelivered,
+            in_flight_since=report.in_flight_since if self.alive else None,
+            last_message_at=report.last_message_at,
+            busy_seconds=report.busy_seconds,
+            terms=self.spec.terms,
+            returns=self.wanted,
+            exec_reason=self.shop.launcher.why_exec(self.spec),
             stats=dict(report.stats),
         )
 
     def _state(self) -> WorkerState:
         if not self.process or not self.process.alive:
+            if self.fatal:
+                return WorkerState.FATAL
             return WorkerState.BACKOFF if self.retry_at is not None else WorkerState.STARTING
         if self._draining or self.process.report.stopping:
             return WorkerState.STOPPING
@@ -162,9 +192,9 @@ class Slot:
         match self._state():
             case WorkerState.READY:
                 return None
-            case WorkerState.BACKOFF:
+            case WorkerState.BACKOFF | WorkerState.FATAL:
                 return self.reason
-            case WorkerState.STARTING if self in self.shop.starts:
+            case WorkerState.STARTING if self in self.shop.cold or self in self.shop.forks:
                 return self.reason or "waits for its turn to start"
             case _:
                 return report.status or self.reason
@@ -201,17 +231,15 @@ class Slot:
             self.shop.records.save(process.record)
             self._emit("stopping", why)
 
-    def _exited(self) -> None:
+    def _exited(self, code: int | None) -> None:
         process = self.process
         if not process:
             return
         self.shop.catch_up()  # its last words may still be in the socket
-        self.shop.loop.remove_reader(process.pidfd)
-        code = process.reap()
         self.shop.ended(process)
         self._cancel_timer()
         self.shop.by_pid.pop(process.pid, None)
-        self.shop.starts.settled(self)
+        self._settle()
         self._count_health(process)
         reason = explain(code, last_lines(Path(process.record.log_path)))
         drained, self._draining = self._draining, False
@@ -238,23 +266,68 @@ class Slot:
             self._fail(reason, process.record.ever_ready)
 
     def _fail(self, reason: str, ever_ready: bool) -> None:
+        now = time.time()
         self.failures += 1
+        self.deaths.add(now)
+        self.reason = self.deaths.told(reason)
+        if (most := self.spec.max_restarts) is not None and max(self.failures, self.deaths.count) > most:
+            self._give_up(most)
+            return
         self.restarts += 1
-        self.reason = reason
         # The first death of one that had worked costs no wait; one that never worked waits from the start.
-        delay = backoff(self.failures - ever_ready, jitter=random.random())
+        failures = max(self.failures - ever_ready, self.deaths.beyond)
+        delay = backoff(failures, jitter=random.random())
         if delay <= 0:
             self.fill()
             return
-        self.retry_at = time.time() + delay
+        self.retry_at = now + delay
         self._timer = self.shop.loop.call_later(delay, self.fill)
-        self._emit("backoff", f"{reason}; next try in {delay:.0f} s")
+        self._emit("backoff", f"{self.reason}; next try in {delay:.0f} s")
+
+    def _give_up(self, most: int) -> None:
+        self.fatal = True
+        self.reason = (
+            f"given up after {max(self.failures, self.deaths.count)} deaths (max_restarts {most}): {self.reason} "
+            f"(mend the code or the file, or POST /worker/restart)"
+        )
+        if self.process:
+            self._file_fatal(self.process.record, True)
+        self._emit("fatal", self.reason)
+
+    def _file_fatal(self, record: Record, fatal: bool) -> None:
+        if record.fatal != fatal:
+            record.fatal, record.reason = fatal, self.reason
+            self.shop.records.save(record)
+
+    def stay_given_up(self, last: Record) -> None:
+        """An earlier daemon gave it up with this process, and nothing has changed since."""
+        self.fatal, self.reason, self.restarts = True, last.reason, last.restarts
+        self._since = last.started_at
+
+    def _forgive(self) -> None:
+        if self.process:
+            self._file_fatal(self.process.record, False)
+        self.failures, self.fatal, self.deaths = 0, False, Deaths()
 
     def _leave(self, text: str = "") -> None:
         self._cancel_timer()
-        self.shop.starts.remove(self)
+        self._leave_queue()
+        self._forgive()
         self.shop.gone(self)
         self._emit("stopped", text)
+
+    def _settle(self) -> None:
+        """Its place in the queue is free: it has come up, or ended."""
+        self.shop.cold.settled(self)
+        self.shop.forks.settled(self)
+
+    def _leave_queue(self) -> None:
+        """Gives up an attempt that is waiting or under way; a child that was forked for it ends at its gate."""
+        self.shop.cold.remove(self)
+        self.shop.forks.remove(self)
+        if self._launch and self._launch is not asyncio.current_task():
+            self._launch.cancel()
+        self._launch = None
 
     def _cancel_timer(self) -> None:
         if self._timer:

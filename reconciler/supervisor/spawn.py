@@ -1,23 +1,41 @@
-"""From a spec to a running process. Whatever goes wrong on the way is one `SpawnFailed` with words for a person."""
+"""From a spec to a running process: forked from its zygote, or exec'd.
+
+Whatever goes wrong on the way is one `SpawnFailed` with words for a person. No process begins to work before
+`Process.release`, so that it is on file first.
+"""
 
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from reconciler.errors import Temporary
 from reconciler.supervisor import proc
-from reconciler.supervisor.logfiles import log_path, open_log
+from reconciler.supervisor.image import Image, image_of
+from reconciler.supervisor.limits import constrain
+from reconciler.supervisor.logfiles import last_lines, log_path, open_log
 from reconciler.supervisor.marker import MARKER, Mark
+from reconciler.supervisor.parents import Daemon, ForkedBy, Parent
 from reconciler.supervisor.process import Process
+from reconciler.supervisor.reason import explain
 from reconciler.supervisor.records import Record
-from state.processes import WorkerSpec
+from reconciler.supervisor.zygote import Unfit
+from reconciler.supervisor.zygotes import Zygotes
+from state.processes import Pool, WorkerSpec
 
 # What the daemon's own service manager told the daemon, and no worker.
 PRIVATE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", MARKER)
+MOST_IMAGES = 10_000
+# A foreign program waits at the gate, too: its standard input at first.
+SHELL = "/bin/sh"
+GATE = 'read -r go || exit 0; exec "$0" "$@" </dev/null'
 
 
 class SpawnFailed(Temporary):
@@ -27,13 +45,31 @@ class SpawnFailed(Temporary):
 class Launcher:
     """Starts processes whose logs are under `logs`, and who talk to the socket at `notify_address`."""
 
-    def __init__(self, owner: str, logs: Path, notify_address: str) -> None:
+    def __init__(self, owner: str, logs: Path, notify_address: str, zygotes: Zygotes) -> None:
         self._owner = owner
         self._logs = logs
         self._notify_address = notify_address
+        self._zygotes = zygotes
+        self._images: dict[tuple[Pool, str], Image] = {}
 
-    def launch(self, spec: WorkerSpec, slot: int) -> Process:
-        """Raises SpawnFailed, and then nothing is left of the attempt."""
+    def image_of(self, spec: WorkerSpec) -> Image:
+        """As `image.image_of`, remembered: it is asked for each time somebody looks."""
+        key = spec.pool, spec.digest
+        if key not in self._images:
+            self._images = {} if len(self._images) >= MOST_IMAGES else self._images
+            self._images[key] = image_of(spec)
+        return self._images[key]
+
+    def why_exec(self, spec: WorkerSpec) -> str | None:
+        """Why a worker that asks for a zygote is exec'd all the same, as far as it is known."""
+        return self._zygotes.why_unfit(self.image_of(spec)) if spec.zygote else None
+
+    def is_forked(self, spec: WorkerSpec) -> bool:
+        """Whether it costs a fork, not the start of an interpreter."""
+        return spec.zygote and self.why_exec(spec) is None
+
+    async def launch(self, spec: WorkerSpec, slot: int) -> Process:
+        """Raises SpawnFailed, or Unfit if it has to be exec'd; then nothing is left of the attempt."""
         now = time.time()
         path = log_path(self._logs, spec.pool, slot, now)
         try:
@@ -41,34 +77,15 @@ class Launcher:
         except OSError as error:
             raise SpawnFailed(f"cannot write its log {path}: {error.strerror}") from error
         try:
-            return self._launch(spec, slot, log, path, now)
-        except SpawnFailed:
+            pid, gate, parent = await self._start(spec, slot, log, path)
+            return await self._process(spec, slot, path, now, pid, gate, parent)
+        except BaseException:
             path.unlink(missing_ok=True)
             raise
         finally:
             os.close(log)
 
-    def _launch(self, spec: WorkerSpec, slot: int, log: int, path: Path, now: float) -> Process:
-        child = _popen(spec, self.environment(spec, slot), log)
-        stat = proc.read_stat(child.pid)
-        try:
-            pidfd = os.pidfd_open(child.pid)
-        except OSError as error:
-            child.kill()
-            child.wait()
-            raise SpawnFailed(f"cannot watch over it: {error.strerror}") from error
-        record = Record(
-            pid=child.pid,
-            start_time=stat.start_time if stat else 0,
-            boot_id=proc.boot_id(),
-            spec=spec,
-            slot=slot,
-            log_path=str(path),
-            started_at=now,
-        )
-        return Process(record, pidfd, child)
-
-    def environment(self, spec: WorkerSpec, slot: int) -> dict[str, str]:
+    def environment(self, spec: WorkerSpec, slot: int, log: Path) -> dict[str, str]:
         """The daemon's own, the spec's on top, and what ties the process to us."""
         inherited = {key: value for key, value in os.environ.items() if key not in PRIVATE}
         return {
@@ -77,44 +94,142 @@ class Launcher:
             **spec.env,
             "NOTIFY_SOCKET": self._notify_address,
             "SLOT": str(slot),
+            "LOG_FILE": str(log),
             MARKER: str(Mark(self._owner, spec.pool, slot)),
         }
 
+    async def _start(self, spec: WorkerSpec, slot: int, log: int, path: Path) -> tuple[int, int, Parent]:
+        environment = self.environment(spec, slot, path)
+        if self.is_forked(spec):
+            return await self._fork(spec, slot, log, environment)
+        return _exec(spec, log, environment)
 
-def _popen(spec: WorkerSpec, environment: dict[str, str], log: int) -> subprocess.Popen[bytes]:
+    async def _fork(
+        self, spec: WorkerSpec, slot: int, log: int, environment: dict[str, str]
+    ) -> tuple[int, int, Parent]:
+        limits = spec.limits
+        request = {
+            "title": f"reconciler: {spec.pool}[{slot}]",
+            "cwd": spec.cwd,
+            "env": environment,
+            "limits": {
+                "nice": limits.nice,
+                "cpu_affinity": limits.cpu_affinity,
+                "user": limits.user,
+                "rlimits": dict(limits.rlimits),
+            },
+        }
+        try:
+            forked, zygote = await self._zygotes.fork(self.image_of(spec), environment, request, log)
+        except OSError as error:
+            raise SpawnFailed(str(error)) from error
+        return forked.pid, forked.gate, ForkedBy(zygote, self._zygotes, environment[MARKER])
+
+    async def _process(
+        self, spec: WorkerSpec, slot: int, path: Path, now: float, pid: int, gate: int, parent: Parent
+    ) -> Process:
+        stat = proc.read_stat(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            os.close(gate)  # it waits there, and ends
+            code = await parent.bury(pid, -1)
+            raise SpawnFailed(_at_once(error, code, path)) from error
+        record = Record(
+            pid=pid,
+            start_time=stat.start_time if stat else 0,
+            boot_id=proc.boot_id(),
+            spec=spec,
+            slot=slot,
+            log_path=str(path),
+            started_at=now,
+        )
+        return Process(record, pidfd, parent, gate)
+
+
+def _at_once(error: OSError, code: int | None, log: Path) -> str:
+    """Why there is nothing to watch over."""
+    if isinstance(error, ProcessLookupError):
+        return f"it ended at once: {explain(code, last_lines(log))}"
+    return f"cannot watch over it: {error.strerror}"
+
+
+def _exec(spec: WorkerSpec, log: int, environment: Mapping[str, str]) -> tuple[int, int, Parent]:
+    foreign = _refuse(spec, environment) and not spec.module and os.access(SHELL, os.X_OK)
+    theirs, ours = os.pipe2(os.O_CLOEXEC)
+    gate = {"START_GATE": str(theirs)} if spec.module else {}
     try:
-        return subprocess.Popen(
-            spec.command,
+        child = subprocess.Popen(
+            [SHELL, "-c", GATE, *spec.command] if foreign else spec.command,
             cwd=spec.cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
+            env={**environment, **gate},
+            stdin=theirs if foreign else subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             close_fds=True,
+            pass_fds=(theirs,) if spec.module else (),
             start_new_session=True,
+            **_account(spec.limits.user),
         )
-    except OSError as error:
+    except (OSError, ValueError, IndexError, LookupError) as error:
+        os.close(ours)
         raise SpawnFailed(_in_words(error, spec)) from error
-    except (ValueError, IndexError) as error:
-        raise SpawnFailed(f"cannot be started: {error}") from error
+    finally:
+        os.close(theirs)
+    try:
+        constrain(child.pid, spec.limits)
+    except (OSError, ValueError) as error:
+        os.close(ours)
+        child.kill()
+        child.wait()
+        raise SpawnFailed(str(error)) from error
+    return child.pid, ours, Daemon(child)
 
 
-def _in_words(error: OSError, spec: WorkerSpec) -> str:
-    program = spec.command[0]
+def _refuse(spec: WorkerSpec, environment: Mapping[str, str]) -> bool:
+    """Raises SpawnFailed for a program that is not there: a shell would say it less clearly, and later.
+
+    Whether a shell runs it as the kernel does: of what is no binary and names no interpreter, it makes a guess.
+    """
+    program = spec.command[0] if spec.command else ""
     if not os.path.isdir(spec.cwd):
-        return f"working directory {spec.cwd} does not exist"
-    match error:
-        case FileNotFoundError():
-            return f"command not found: {program}{_interpreter(spec)}"
-        case PermissionError():
-            return f"command not executable: {program} (chmod +x it, or name its interpreter)"
-        case _:
-            return f"cannot start {program}: {error.strerror}"
+        raise SpawnFailed(f"working directory {spec.cwd} does not exist")
+    if any("\0" in word for word in spec.command):
+        raise SpawnFailed("cannot be started: a word of its command holds a null byte")
+    by_path = os.path.join(spec.cwd, program) if "/" in program else None
+    found = by_path or shutil.which(program, path=environment.get("PATH"))
+    if found is None or not os.path.isfile(found):
+        raise SpawnFailed(f"command not found: {program}")
+    if not os.access(found, os.X_OK):
+        raise SpawnFailed(f"command not executable: {program} (chmod +x it, or name its interpreter)")
+    head = _head(found)
+    interpreter = head[2:].decode(errors="replace").strip() if head.startswith(b"#!") else ""
+    if interpreter and not os.path.exists(interpreter.split()[0]):
+        raise SpawnFailed(f"command not found: {program} (it is there; its interpreter {interpreter} is not)")
+    return bool(interpreter) or head.startswith(b"\x7fELF")
 
 
-def _interpreter(spec: WorkerSpec) -> str:
-    with suppress(OSError), open(os.path.join(spec.cwd, spec.command[0]), "rb") as script:
-        first = script.readline(200)
-        if first.startswith(b"#!"):
-            return f" (it is there; its interpreter {first[2:].decode(errors='replace').strip()} is not)"
-    return ""
+def _head(program: str) -> bytes:
+    with suppress(OSError), open(program, "rb") as file:
+        return file.readline(200)
+    return b""
+
+
+def _account(user: str | None) -> dict[str, Any]:
+    """The arguments of Popen that make the process another user's. Raises LookupError."""
+    if user is None:
+        return {}
+    account = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    groups = os.getgrouplist(account.pw_name, account.pw_gid)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+
+
+def _in_words(error: Exception, spec: WorkerSpec) -> str:
+    if isinstance(error, OSError):
+        return f"cannot start {spec.command[0]}: {error.strerror}"
+    if isinstance(error, LookupError):
+        return f"there is no user {spec.limits.user} (add it to this machine, or correct `user`)"
+    return f"cannot be started: {error}"
+
+
+__all__ = ["Launcher", "SpawnFailed", "Unfit"]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 WARM_UP = 2.0  # seconds after which a process that has said nothing no longer counts as starting
@@ -16,6 +18,19 @@ class Startable(Protocol):
     """Anything that can be spawned."""
 
     def spawn(self) -> None: ...
+
+
+class Turn:
+    """A place in the queue for whoever can await it."""
+
+    def __init__(self) -> None:
+        self._come = asyncio.Event()
+
+    def spawn(self) -> None:
+        self._come.set()
+
+    async def wait(self) -> None:
+        await self._come.wait()
 
 
 class StartQueue:
@@ -48,6 +63,17 @@ class StartQueue:
         """It has come up, or ended: its place is free."""
         if self._cold.pop(start, None) is not None:
             self._schedule()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Waits for a place, and gives it back at the end."""
+        turn = Turn()
+        self.add(turn, failed_before=False)
+        try:
+            await turn.wait()
+            yield
+        finally:
+            self.remove(turn)
 
     def __contains__(self, start: Startable) -> bool:
         return start in self._first or start in self._again

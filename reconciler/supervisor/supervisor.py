@@ -16,19 +16,23 @@ from pathlib import Path
 
 from reconciler.errors import Permanent
 from reconciler.supervisor import proc
+from reconciler.supervisor.checkup import Checkup
 from reconciler.supervisor.event import Event
 from reconciler.supervisor.marker import owner_of
 from reconciler.supervisor.notify import NotifySocket
 from reconciler.supervisor.process import Process
-from reconciler.supervisor.records import Records
+from reconciler.supervisor.records import Record, Records
 from reconciler.supervisor.slot import Slot, Workshop
 from reconciler.supervisor.spawn import Launcher
 from reconciler.supervisor.starts import StartQueue
 from reconciler.supervisor.survivors import find_survivors
+from reconciler.supervisor.zygotes import Zygotes
 from state.processes import ObservedWorker, Pool, WorkerSpec
 
 log = logging.getLogger(__name__)
 PATIENCE = 10.0  # seconds for the kernel to end what was killed
+TIDY = 5.0  # seconds before a zygote that nobody needs goes: a pool that was scaled to zero may soon be back
+FORKS_AT_ONCE = 32  # forked and not ready yet: enough to keep every core and the broker busy
 
 
 class FolderInUse(Permanent):
@@ -52,7 +56,11 @@ class Supervisor:
         self._strays: set[Slot] = set()  # survivors beside one that holds their slot; on their way out
         self._lingering: list[tuple[Process, float]] = []  # whose groups were killed, and until when to look
         self._sweeping: asyncio.TimerHandle | None = None
+        self._tidying: asyncio.TimerHandle | None = None
         self._shop: Workshop | None = None
+        self._zygotes: Zygotes | None = None
+        self._checkup: Checkup | None = None
+        self._given_up: dict[tuple[Pool, int], Record] = {}  # by an earlier daemon
         self._changed = asyncio.Event()
         self._closing = False
         self._lock = -1
@@ -69,7 +77,7 @@ class Supervisor:
         self._lock = _lock(self.folder / "processes" / "lock")
         try:
             self._notify.open(asyncio.get_running_loop())
-            self._take_over()
+            await self._take_over()
         except BaseException:
             self._let_go()
             raise
@@ -86,12 +94,19 @@ class Supervisor:
         """
         if self._closing:
             return
+        self._tidy_soon()
+        if self._checkup:
+            self._checkup.wake()
         if known := self._slots.get((spec.pool, slot)):
             known.keep(spec)
             return
         new = Slot(self._workshop(), spec, slot)
         self._slots[spec.pool, slot] = new
-        new.fill()
+        before = self._given_up.pop((spec.pool, slot), None)
+        if before and (before.spec.digest, before.spec.terms) == (spec.digest, spec.terms):
+            new.stay_given_up(before)
+        else:
+            new.fill()
 
     def stop_worker(self, pool: Pool, slot: int) -> None:
         """SIGTERM, after its grace SIGKILL to the group; then the slot is gone. Nothing if there is none."""
@@ -128,6 +143,17 @@ class Supervisor:
             slot.stop(grace)
         await self._until_empty()
         await self._until_groups_vanished()
+        if self._zygotes:
+            await self._zygotes.close()
+        self._let_go()
+
+    def leave(self) -> None:
+        """Lets go of everything, and has the workers go on: the next daemon adopts them."""
+        self._closing = True
+        for slot in self._everyone():
+            slot.leave_running()
+        self._slots.clear()
+        self._strays.clear()
         self._let_go()
 
     def _workshop(self) -> Workshop:
@@ -135,26 +161,38 @@ class Supervisor:
             raise RuntimeError("the supervisor is not running")
         return self._shop
 
-    def _take_over(self) -> None:
-        owner = owner_of(self.folder)
+    async def _take_over(self) -> None:
+        loop, owner = asyncio.get_running_loop(), owner_of(self.folder)
+        cold = StartQueue(loop)
+        zygotes = self._zygotes = Zygotes(self.folder / "zygotes", loop, cold)
         self._shop = Workshop(
-            loop=asyncio.get_running_loop(),
-            launcher=Launcher(owner, self.logs, self._notify.address),
+            loop=loop,
+            launcher=Launcher(owner, self.logs, self._notify.address, zygotes),
             records=self._records,
-            starts=StartQueue(asyncio.get_running_loop()),
+            cold=cold,
+            forks=StartQueue(loop, FORKS_AT_ONCE),
             emit=self._emit,
             catch_up=self._notify.read,
             ended=self._ended,
             gone=self._gone,
         )
-        survivors = find_survivors(self._records, owner)
+        await zygotes.reconnect()
+        survivors = find_survivors(self._records, owner, zygotes)
+        self._given_up = self._records.given_up()
+        self._checkup = Checkup(self._slots.values, loop)
         self._adopt(survivors.adopt)
         self._drain(survivors.drain)
 
     def _let_go(self) -> None:
         self._shop = None
-        if self._sweeping:
-            self._sweeping.cancel()
+        if self._checkup:
+            self._checkup.close()
+        if self._zygotes:
+            self._zygotes.let_go()
+            self._zygotes = None
+        for timer in (self._sweeping, self._tidying):
+            if timer:
+                timer.cancel()
         self._notify.close()
         if self._lock >= 0:
             os.close(self._lock)
@@ -196,6 +234,7 @@ class Supervisor:
         if self._slots.get((slot.spec.pool, slot.index)) is slot:
             del self._slots[slot.spec.pool, slot.index]
         self._changed.set()
+        self._tidy_soon()
 
     def _ended(self, process: Process) -> None:
         if process.group_lingers():
@@ -218,6 +257,17 @@ class Supervisor:
     def _sweep_soon(self) -> None:
         if self._lingering and not self._sweeping:
             self._sweeping = self._workshop().loop.call_later(0.02, self._sweep)
+
+    def _tidy_soon(self) -> None:
+        if not self._tidying and self._shop:
+            self._tidying = self._shop.loop.call_later(TIDY, self._tidy)
+
+    def _tidy(self) -> None:
+        """Lets zygotes go that nobody needs any more."""
+        self._tidying = None
+        if self._zygotes and self._shop:
+            launcher = self._shop.launcher
+            self._zygotes.retire({launcher.image_of(s.spec).key for s in self._slots.values() if s.spec.zygote})
 
     def _emit(self, event: Event) -> None:
         try:

@@ -15,9 +15,11 @@ from pathlib import Path
 from reconciler.supervisor import proc
 from reconciler.supervisor.logfiles import last_lines
 from reconciler.supervisor.marker import MARKER, Mark, read_mark
-from reconciler.supervisor.process import Process, kill_if
+from reconciler.supervisor.parents import Daemon, ForkedBy, Parent, Stranger, kill_if
+from reconciler.supervisor.process import Process
 from reconciler.supervisor.reason import explain
 from reconciler.supervisor.records import Record, Records
+from reconciler.supervisor.zygotes import Zygotes
 from state.processes import Pool, WorkerSpec
 
 GRACE = 30.0  # seconds, for one that left no record of its own
@@ -39,22 +41,22 @@ class Survivors:
         return {(process.record.spec.pool, process.record.slot) for process in self.adopt}
 
 
-def find_survivors(records: Records, owner: str) -> Survivors:
+def find_survivors(records: Records, owner: str, zygotes: Zygotes) -> Survivors:
     """Opens a pidfd on each that lives, files the dead as ended, and kills what dead workers left behind."""
     found = Survivors()
     for record in sorted(records.load(), key=lambda record: -record.started_at):
-        process = _hold(record)
+        process = _hold(record, zygotes)
         if process is None:
-            _file_as_ended(records, record)
+            _file_as_ended(records, record, zygotes)
         elif record.stopping or (record.spec.pool, record.slot) in found.slots:
             found.drain.append(process)
         else:
             found.adopt.append(process)
-    _look_for_marks(found, owner)
+    _look_for_marks(found, owner, zygotes)
     return found
 
 
-def _hold(record: Record) -> Process | None:
+def _hold(record: Record, zygotes: Zygotes) -> Process | None:
     if not _is(record):
         return None
     try:
@@ -64,7 +66,15 @@ def _hold(record: Record) -> Process | None:
     if not _is(record):  # the number may have passed on meanwhile
         os.close(pidfd)
         return None
-    return Process(record, pidfd, mark=proc.environ_of(record.pid, MARKER) or "")
+    return Process(record, pidfd, _parent_of(record.pid, zygotes))
+
+
+def _parent_of(pid: int, zygotes: Zygotes) -> Parent:
+    if (stat := proc.read_stat(pid)) and stat.parent == os.getpid():
+        return Daemon()
+    mark = proc.environ_of(pid, MARKER) or ""
+    zygote = zygotes.parent_of(pid)
+    return ForkedBy(zygote, zygotes, mark) if zygote else Stranger(mark)
 
 
 def _is(record: Record) -> bool:
@@ -73,14 +83,24 @@ def _is(record: Record) -> bool:
     return bool(same_boot and stat and stat.alive and stat.start_time == record.start_time)
 
 
-def _file_as_ended(records: Records, record: Record) -> None:
-    why = explain(None, last_lines(Path(record.log_path)))
+def _file_as_ended(records: Records, record: Record, zygotes: Zygotes) -> None:
+    code = _code_of(record, zygotes) if record.boot_id == proc.boot_id() else None
+    why = explain(code, last_lines(Path(record.log_path)))
     record.ended_at, record.reason = time.time(), f"ended while no daemon was running; {why}"
+    record.exit_code = code
     record.ready_since = None
     records.end(record)
 
 
-def _look_for_marks(found: Survivors, owner: str) -> None:
+def _code_of(record: Record, zygotes: Zygotes) -> int | None:
+    stat = proc.read_stat(record.pid)
+    if stat and (stat.parent, stat.start_time) == (os.getpid(), record.start_time):
+        with suppress(ChildProcessError):  # it died while we exec'd ourselves, and waits for us
+            return os.waitstatus_to_exitcode(os.waitpid(record.pid, os.WNOHANG)[1])
+    return zygotes.take_code(record.pid)
+
+
+def _look_for_marks(found: Survivors, owner: str, zygotes: Zygotes) -> None:
     marked = _marked(owner)
     known = found.pids
     for pid, mark in marked.items():
@@ -88,7 +108,7 @@ def _look_for_marks(found: Survivors, owner: str) -> None:
         if not stat or not stat.alive or stat.session in known:
             continue
         if stat.session == pid and (mark.pool, mark.slot) not in found.slots:
-            found.drain.extend(_hold_unrecorded(stat, mark))
+            found.drain.extend(_hold_unrecorded(stat, mark, zygotes))
         elif stat.session != pid and stat.session not in marked:
             kill_if(pid, stat.session, str(mark))
 
@@ -98,7 +118,7 @@ def _marked(owner: str) -> dict[int, Mark]:
     return {pid: mark for pid, mark in marks if mark and mark.owner == owner}
 
 
-def _hold_unrecorded(stat: proc.Stat, mark: Mark) -> list[Process]:
+def _hold_unrecorded(stat: proc.Stat, mark: Mark, zygotes: Zygotes) -> list[Process]:
     record = Record(
         pid=stat.pid,
         start_time=stat.start_time,
@@ -110,5 +130,5 @@ def _hold_unrecorded(stat: proc.Stat, mark: Mark) -> list[Process]:
     )
     with suppress(OSError):
         record.log_path = os.readlink(f"/proc/{stat.pid}/fd/1")
-    process = _hold(record)
+    process = _hold(record, zygotes)
     return [process] if process else []

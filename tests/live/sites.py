@@ -126,6 +126,18 @@ def processes_of(site: System) -> set[int]:
     return found
 
 
+def zygotes_of(site: System) -> set[int]:
+    """Those of its processes that workers are forked from."""
+    return {pid for pid in processes_of(site) if command_line(pid).startswith("reconciler: zygote ")}
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def end(pids: Iterable[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):

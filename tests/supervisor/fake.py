@@ -203,6 +203,8 @@ class FakeSupervisor:
             log_path=str(self.logs / f"{slot.pid}.log"),
             ended_at=slot.ended_at,
             heartbeat_at=report.heartbeat_at,
+            terms=slot.spec.terms,
+            returns=slot.wanted,
             stats=dict(report.stats),
         )
 

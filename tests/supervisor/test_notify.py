@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,22 @@ def test_nonsense_is_ignored() -> None:
     report = Report()
     report.take(parse(b"\xff\xfe=1\nready=1\n=x\nREADY\nX_PROCESSED=many\nX_FAILED=-3\nX_BUSY=2"), 0.0)
     assert report == Report(heartbeat_at=0.0)
+
+
+def test_numbers_of_a_report() -> None:
+    report = Report()
+    told = b"X_REDELIVERED=3\nX_IN_FLIGHT_SINCE=1795000000.125\nX_LAST_MESSAGE=1795000000\nX_BUSY_SECONDS=12.5"
+    report.take(parse(told), 1.0)
+    assert (report.redelivered, report.in_flight_since, report.last_message_at) == (3, 1795000000.125, 1795000000.0)
+    assert report.busy_seconds == 12.5
+    assert report.stats == {}
+    before = replace(report, stats={})
+    for nonsense in ("nan", "inf", "-1", "1e9", "1_0", "0x1", "1.", "9" * 40, "٣", "soon"):
+        fields = ("X_REDELIVERED", "X_IN_FLIGHT_SINCE", "X_LAST_MESSAGE", "X_BUSY_SECONDS")
+        report.take(parse("\n".join(f"{field}={nonsense}" for field in fields).encode()), 1.0)
+        assert report == before
+    report.take(parse(b"X_IN_FLIGHT_SINCE=\nX_LAST_MESSAGE=\nX_BUSY_SECONDS=\nX_REDELIVERED="), 1.0)
+    assert report == replace(before, in_flight_since=None, last_message_at=None)
 
 
 def test_stats_are_bounded() -> None:

@@ -31,7 +31,7 @@ def test_the_template_runs_as_it_stands(bench: Bench) -> None:
     bench.queue()
     bench.publish(json.dumps({"to": "a{b}", "n": 1}))
     worker = bench.start("send_email", TEMPLATE)
-    worker.says(r"INFO    Processing message: \{'to': 'a\{b\}', 'n': 1\}")
+    worker.says(r"INFO    \[q/send_email \d+ #1\] Processing message: \{'to': 'a\{b\}', 'n': 1\}")
     assert worker.stop() == 0
     assert bench.count() == 0
 
@@ -82,7 +82,7 @@ def test_the_sample_runs_from_our_own_folder(bench: Bench) -> None:
     bench.queue()
     bench.publish("hello {there}")
     worker = bench.start("echo", WORKERS_FOLDER=str(ENTRY.parent))
-    worker.says(r"Z INFO    hello \{there\}")
+    worker.says(r"Z INFO    \[\S+ \d+ #1\] hello \{there\}")
     assert worker.stop() == 0
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tests.workers.worker_bench import VERBS, Bench
+from tests.workers.worker_bench import VERBS, Bench, until
 from workers.runtime import notify
 from workers.runtime.notify import Notifier, Reporter
 
@@ -47,14 +48,20 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     clock, notifier = FakeClock(), FakeNotifier()
     counters = SimpleNamespace(processed=0, failed=0, outstanding=0)
     monkeypatch.setattr(notify.time, "monotonic", lambda: clock.now)
-    reporter = Reporter(notifier, clock, "w-0-1", counters)  # type: ignore[arg-type]
-    return SimpleNamespace(clock=clock, notifier=notifier, counters=counters, reporter=reporter)
+    hand = SimpleNamespace(redelivered=0, last=None, since=None, busy_seconds=0.0)
+    reporter = Reporter(notifier, clock, "w-0-1", counters, hand)  # type: ignore[arg-type]
+    return SimpleNamespace(clock=clock, notifier=notifier, counters=counters, hand=hand, reporter=reporter)
+
+
+def sent(parts: SimpleNamespace) -> list[dict[str, str]]:
+    return [dict(line.split("=", 1) for line in text.split("\n")) for text in parts.notifier.sent]
 
 
 def test_states_are_told_at_once_and_in_full(parts: SimpleNamespace) -> None:
     parts.reporter.ready("consuming\nfrom q")
     assert parts.notifier.sent == [
-        "READY=1\nSTATUS=consuming from q\nX_CONSUMER_TAG=w-0-1\nX_PROCESSED=0\nX_FAILED=0\nX_BUSY=0\nWATCHDOG=1"
+        "READY=1\nSTATUS=consuming from q\nX_CONSUMER_TAG=w-0-1\nX_PROCESSED=0\nX_FAILED=0\nX_REDELIVERED=0\nX_BUSY=0\n"
+        "X_IN_FLIGHT_SINCE=\nX_LAST_MESSAGE=\nWATCHDOG=1\nX_BUSY_SECONDS=0.000"
     ]
     parts.reporter.lost("gone")
     parts.reporter.stopping()
@@ -83,6 +90,41 @@ def test_counters_have_a_leading_and_a_trailing_edge(parts: SimpleNamespace) -> 
     parts.clock.advance(1)
     assert len(parts.notifier.sent) == 3
     assert not parts.clock.timers
+
+
+def test_a_handler_that_outlasts_a_second_is_told_of_and_its_end(parts: SimpleNamespace) -> None:
+    parts.counters.outstanding = 1
+    parts.reporter.changed()  # delivered, and not in hand as yet
+    parts.hand.since = parts.hand.last = 1000.5
+    parts.clock.advance(1)
+    assert sent(parts)[-1].items() >= {"X_IN_FLIGHT_SINCE": "1000.500", "X_LAST_MESSAGE": "1000.500"}.items()
+    parts.counters.outstanding = 0  # acked at once; the handler goes on for an hour, and nothing else happens
+    for second in range(3600):
+        parts.hand.busy_seconds = second
+        parts.clock.advance(1)
+    assert 3600 / notify.STEADY - 3 < len(parts.notifier.sent) < 3600 / notify.STEADY + 3
+    assert float(sent(parts)[-1]["X_BUSY_SECONDS"]) > 3600 - 10
+    assert sent(parts)[-1]["X_BUSY"] == "1"
+    parts.hand.since = None
+    parts.clock.advance(1)
+    assert sent(parts)[-1].items() >= {"X_IN_FLIGHT_SINCE": "", "X_BUSY": "0"}.items()
+    assert not parts.clock.timers
+
+
+def test_a_heartbeat_twice_in_each_interval_however_idle(parts: SimpleNamespace) -> None:
+    parts.reporter.keep_alive(10.0)
+    for _ in range(60):
+        parts.clock.advance(1)
+    assert len(parts.notifier.sent) == 13
+    assert all(one["WATCHDOG"] == "1" for one in sent(parts))
+
+
+def test_what_the_last_second_brought_is_told_at_the_end(parts: SimpleNamespace) -> None:
+    parts.reporter.ready("x")
+    parts.counters.processed = 7
+    parts.reporter.changed()
+    parts.reporter.last_words()
+    assert sent(parts)[-1]["X_PROCESSED"] == "7"
 
 
 def test_a_state_that_could_not_be_sent_is_sent_later(parts: SimpleNamespace) -> None:
@@ -135,3 +177,60 @@ def test_without_a_supervisor_it_works_all_the_same(bench: Bench) -> None:
     Path(bench.root / "notify0").unlink()
     worker.says("ends ")
     assert worker.stop() == 0
+
+
+def test_the_numbers_of_a_worker(bench: Bench) -> None:
+    bench.queue()
+    bench.publish("time.sleep(2.5)")
+    worker = bench.start("work", VERBS)
+    began = time.time()
+    held = until(lambda: next((one for one in worker.heard if one["X_IN_FLIGHT_SINCE"]), None))
+    assert abs(float(held["X_IN_FLIGHT_SINCE"]) - began) < 10
+    assert held["X_LAST_MESSAGE"] == held["X_IN_FLIGHT_SINCE"]
+    worker.says("ends ")
+    idle = worker.told(X_PROCESSED="1", X_IN_FLIGHT_SINCE="", X_REDELIVERED="0")
+    assert 2.4 < float(idle["X_BUSY_SECONDS"]) < 10
+    assert idle["X_LAST_MESSAGE"] == held["X_LAST_MESSAGE"]
+    bench.publish("None if method.redelivered else ch.basic_nack(tag)")
+    worker.told(X_REDELIVERED="1", X_PROCESSED="2", X_FAILED="1")
+    assert worker.stop() == 0
+
+
+def test_a_worker_that_stops_tells_all_it_has_done(bench: Bench) -> None:
+    bench.queue()
+    worker = bench.start("work", VERBS).ready()
+    bench.publish("time.sleep(0.4)")
+    worker.says("begins ")
+    assert worker.stop() == 0  # within a second of what it told when the signal came
+    until(lambda: worker.heard[-1]["X_PROCESSED"] == "1", 5, what=lambda: worker.heard)
+    assert worker.heard[-1].items() >= {"STOPPING": "1", "X_BUSY": "0", "X_IN_FLIGHT_SINCE": ""}.items()
+
+
+def test_heartbeats_go_on_while_it_is_idle_busy_or_without_a_broker(bench: Bench) -> None:
+    bench.queue()
+    worker = bench.start("work", VERBS, WATCHDOG_USEC="400000").ready()
+    away = bench.start("work", VERBS, WATCHDOG_USEC="400000", AMQP_URL="amqp://127.0.0.1:1/")
+    until(lambda: len(worker.heard) > 8 and len(away.heard) > 8)
+    bench.publish("time.sleep(60)")
+    worker.told(X_BUSY="1")
+    heard = len(worker.heard)
+    until(lambda: len(worker.heard) > heard + 8)
+
+
+def test_a_hung_interpreter_sends_no_heartbeat(bench: Bench) -> None:
+    bench.queue()
+    bench.publish("print('hangs', flush=True); import re; re.match('(a+)+b', 'a' * 60)")  # holds the lock for years
+    worker = bench.start("work", VERBS, WATCHDOG_USEC="200000")
+    worker.says("(?m)^hangs")
+    time.sleep(0.5)  # what was on its way has come
+    heard = len(worker.heard)
+    time.sleep(1.0)
+    assert len(worker.heard) == heard
+
+
+def test_a_watchdog_of_another_process_is_not_ours(bench: Bench) -> None:
+    bench.queue()
+    worker = bench.start("work", VERBS, WATCHDOG_USEC="50000", WATCHDOG_PID="1").ready()
+    heard = len(worker.heard)
+    time.sleep(0.5)
+    assert len(worker.heard) <= heard + 1

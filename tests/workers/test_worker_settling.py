@@ -59,7 +59,7 @@ def test_a_requeue_does_not_spin(bench: Bench) -> None:
     bench.queue()
     bench.publish("ch.basic_nack(tag)")
     worker = bench.start("work", VERBS, PREFETCH="1")
-    times = [datetime.fromisoformat(text) for text in worker.says(r"(\S+)Z INFO +begins ", 4)]
+    times = [datetime.fromisoformat(text) for text in worker.says(r"(\S+)Z INFO +\[.*?\] begins ", 4)]
     waits = [(after - before).total_seconds() for before, after in pairwise(times)]
     assert waits[0] < 0.9
     assert all(0.95 < wait < 3 for wait in waits[1:])

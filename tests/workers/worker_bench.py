@@ -36,7 +36,7 @@ def until(condition: Callable[[], Any], seconds: float = 15, what: object = None
 class Process:
     """One running worker."""
 
-    def __init__(self, folder: Path, name: str, env: dict[str, str], log: Path) -> None:
+    def __init__(self, folder: Path, name: str, env: dict[str, str], log: Path, pass_fds: tuple[int, ...] = ()) -> None:
         self.log_path = log
         self.heard: list[dict[str, str]] = []  # every datagram
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -51,6 +51,7 @@ class Process:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
         self.pid = self.popen.pid
 
@@ -121,7 +122,9 @@ class Bench:
         path.write_text(dedent(source), "utf-8")
         return path
 
-    def start(self, name: str = "work", source: str | None = None, **env: str) -> Process:
+    def start(
+        self, name: str = "work", source: str | None = None, pass_fds: tuple[int, ...] = (), **env: str
+    ) -> Process:
         """Start the worker `name`; `env` goes on top of what the supervisor gives."""
         if source is not None:
             self.write(f"{name}.py", source)
@@ -135,7 +138,7 @@ class Bench:
             "WORKERS_FOLDER": str(self.folder),
             "SLOT": "0",
         }
-        process = Process(self.folder, name, os.environ | given | env, self.root / f"{number}.log")
+        process = Process(self.folder, name, os.environ | given | env, self.root / f"{number}.log", pass_fds)
         self._processes.append(process)
         return process
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from loguru import logger
 from pika.exceptions import AMQPConnectionError
 from pika.spec import Basic, BasicProperties
 
 from workers.base import BaseWorker
 
+from .settle import How
 from .wire import Wire
+
+
+class Outcome(NamedTuple):
+    """How a message is to be settled, unless the handler has done so."""
+
+    how: How
+    requeue: bool = False
+    hold: bool = False
+
+
+ACK, REJECT = Outcome("ack"), Outcome("reject")
+BACK = Outcome("nack", requeue=True, hold=True)
 
 
 def handle_all(worker: BaseWorker, wire: Wire) -> None:
@@ -19,13 +34,15 @@ def handle_all(worker: BaseWorker, wire: Wire) -> None:
             return
         method, properties, body = delivery
         if wire.settler.take(method):
-            handle(worker, wire, method, properties, body)
+            wire.hand.take(method, properties)
+            outcome = handle(worker, wire, method, properties, body)
+            wire.hand.put_down()  # first: what is told with the settlement is that the worker is idle
+            wire.settler.settle(method.delivery_tag, *outcome)
 
 
-def handle(worker: BaseWorker, wire: Wire, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+def handle(worker: BaseWorker, wire: Wire, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> Outcome:
     """Run the handler on one message. SystemExit and KeyboardInterrupt pass, and leave it unsettled."""
     tag = method.delivery_tag
-    settle = wire.settler.settle
     try:
         result = worker.process_message(wire.channel, method, properties, body)
     except (SystemExit, KeyboardInterrupt):
@@ -33,9 +50,8 @@ def handle(worker: BaseWorker, wire: Wire, method: Basic.Deliver, properties: Ba
     except AMQPConnectionError as error:
         # The broker being away says nothing about the message: it must not end as rejected.
         logger.opt(exception=error).warning("message {} goes back to the queue: {}", tag, error)
-        settle(tag, "nack", requeue=True, hold=True)
+        return BACK
     except BaseException as error:  # asyncio.CancelledError is no Exception
         logger.opt(exception=error).error("message {} failed: {}: {}", tag, type(error).__name__, error)
-        settle(tag, "reject")
-    else:
-        settle(tag, "reject" if result is False else "ack")
+        return REJECT
+    return REJECT if result is False else ACK

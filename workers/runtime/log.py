@@ -6,28 +6,76 @@ import io
 import logging
 import os
 import sys
+from collections import deque
+from collections.abc import Mapping
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from .hand import Hand
+from .lines import FORMATS, Lines
+
 if TYPE_CHECKING:
     from loguru import Message
 
-FORMAT = "{time:YYYY-MM-DDTHH:mm:ss.SSS!UTC}Z {level: <7} {message}"
 MAIN_THREAD = "MainThread"
+_installed: tuple[int, int] | None = None  # our loguru handler, and its level
 
 
-def set_up(level: str) -> None:
-    """Send loguru, stdlib logging and print() to stdout and stderr, a line at a time."""
-    sys.stdout, sys.stderr = _forgiving(1), _forgiving(2)
-    logger.remove()
+def set_up(env: Mapping[str, str], worker: str, hand: Hand | None = None) -> None:
+    """Send loguru, stdlib logging and print() to stdout and stderr, a line at a time.
+
+    `env`: LOG_LEVEL, LOG_FORMAT, QUEUE_NAME, WORKER_NAME. `hand`: where lines find the id of the message in hand.
+    A second call, in a fork of a process that has imported the user's module since the first, takes the new settings
+    and leaves alone what that module has set up in the place of ours.
+    """
+    global _installed
+    level, form = env.get("LOG_LEVEL") or "INFO", env.get("LOG_FORMAT") or "text"
     number = _number(level)
-    logger.add(_write, level=number, format=FORMAT, colorize=False, backtrace=False, diagnose=False)
-    if level.upper() != logger.level("INFO").name and number == logger.level("INFO").no:
-        logger.warning("LOG_LEVEL is {!r}: taken as INFO (DEBUG, INFO, WARNING, ERROR or CRITICAL)", level)
-    logging.basicConfig(handlers=[_Intercept()], level=number, force=True)
-    logging.getLogger("pika").setLevel(logging.WARNING)  # its debug lines cost 60 % of the throughput
+    lines = Lines(env.get("QUEUE_NAME", ""), env.get("WORKER_NAME") or worker, hand or Hand())
+    kept = _drop(_installed)
+    if _installed is None:
+        sys.stdout, sys.stderr = _forgiving(1), _forgiving(2)
+        logging.basicConfig(handlers=[_Intercept()], level=number, force=True)
+        logging.getLogger("pika").setLevel(logging.WARNING)  # its debug lines cost 60 % of the throughput
+    elif logging.root.level == _installed[1]:
+        logging.root.setLevel(number)
+    _installed = (-1 if kept else _add(lines, number, form.lower()), number)
+    _complain(level, number, form)
+
+
+def _drop(installed: tuple[int, int] | None) -> bool:
+    """Remove our handler of before, or loguru's own. Whether the user's module has removed ours itself."""
+    if installed is None:
+        logger.remove()
+        return False
+    try:
+        logger.remove(installed[0])
+    except ValueError:
+        return True
+    return False
+
+
+def _add(lines: Lines, level: int, form: str) -> int:
+    line = lines.json if form == "json" else lines.text
+
+    def write(message: Message) -> None:
+        write_all(2, line(message).encode("utf-8", "backslashreplace"))
+
+    # All of it is said, because loguru's defaults come from the environment.
+    return logger.add(
+        write,
+        level=level,
+        format="{message}",
+        filter=None,
+        colorize=False,
+        serialize=False,
+        backtrace=False,
+        diagnose=False,
+        enqueue=False,
+        catch=True,
+    )
 
 
 def _number(level: str) -> int:
@@ -35,6 +83,13 @@ def _number(level: str) -> int:
         return logger.level(level.upper()).no
     except ValueError:
         return logger.level("INFO").no
+
+
+def _complain(level: str, number: int, form: str) -> None:
+    if level.upper() != logger.level("INFO").name and number == logger.level("INFO").no:
+        logger.warning("LOG_LEVEL is {!r}: taken as INFO (DEBUG, INFO, WARNING, ERROR or CRITICAL)", level)
+    if form.lower() not in FORMATS:
+        logger.warning("LOG_FORMAT is {!r}: taken as text (text or json)", form)
 
 
 class _Intercept(logging.Handler):
@@ -59,10 +114,6 @@ def _depth() -> int:
     return depth
 
 
-def _write(message: Message) -> None:
-    write_all(2, str(message).encode("utf-8", "backslashreplace"))
-
-
 def write_all(descriptor: int, data: bytes) -> None:
     """Write as one piece where the system lets us. A full disk costs the line, never the worker."""
     try:
@@ -73,13 +124,38 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 class _Forgiving(io.FileIO):
-    """A raw file whose writes never fail."""
+    """A raw file whose writes never fail, and do not tear a line: its file may be another one in between.
+
+    The text layer above writes what it has at 8 KiB, in the middle of a line. That waits here for its end.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._waiting: deque[bytes] = deque()
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:  # type: ignore[override]
-        write_all(self.fileno(), bytes(data))
-        return len(data)
+        piece = bytes(data)
+        if piece.endswith(b"\n") and not self._waiting:
+            write_all(self.fileno(), piece)
+            return len(piece)
+        self._waiting.append(piece)
+        if piece.endswith(b"\n"):
+            self._write_out()
+        return len(piece)
+
+    def flush(self) -> None:
+        if self._waiting:
+            self._write_out()
+
+    def _write_out(self) -> None:
+        pieces = []
+        try:
+            while True:  # each piece is popped once, whatever other threads do
+                pieces.append(self._waiting.popleft())
+        except IndexError:
+            pass
+        write_all(self.fileno(), b"".join(pieces))
 
 
 def _forgiving(descriptor: int) -> io.TextIOWrapper:
-    raw = _Forgiving(descriptor, "w", closefd=False)
-    return io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True)
+    return io.TextIOWrapper(_Forgiving(descriptor), "utf-8", "backslashreplace", line_buffering=True)

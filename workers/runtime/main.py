@@ -5,25 +5,35 @@ from __future__ import annotations
 import faulthandler
 import os
 import platform
+import signal
 
 from loguru import logger
 
 from workers.base import BaseWorker
 
 from . import log
+from .gate import await_gate, take_gate
+from .hand import Hand
 from .handling import handle_all
 from .loader import Fault, load
 from .notify import Notifier
 from .settings import Settings, read_settings
-from .signals import StopSignals
+from .signals import Signals, before_the_loop
 from .wire import Wire
 
 
 def run(name: str) -> int:
-    """Run the worker `name` until SIGTERM; the exit status: 0, or 1 if it could not start or go on."""
-    log.set_up(os.environ.get("LOG_LEVEL") or "INFO")
+    """Run the worker `name` until SIGTERM.
+
+    The exit status: 0, or 1 if it could not start or go on, or what the handler gave to `sys.exit`. Called once in a
+    process, on its main thread; a fork may call it in which the module is imported already.
+    """
+    before_the_loop()
+    hand = Hand()
+    log.set_up(os.environ, name, hand)
     faulthandler.enable(2)
     try:
+        gate = take_gate(os.environ)
         settings = read_settings(name, os.environ)
     except ValueError as error:
         logger.error("{}", error)
@@ -35,23 +45,38 @@ def run(name: str) -> int:
         Notifier(settings.notify_socket).send(f"STATUS={fault}")
         logger.opt(exception=fault.__cause__).error("{}", fault)
         return 1
-    return _work(worker_class, settings)
+    return _work(worker_class, settings, hand) if await_gate(gate) else 0
 
 
-def _work(worker_class: type[BaseWorker], settings: Settings) -> int:
-    wire = Wire(settings)
-    worker = worker_class(wire.channel, settings.queue)
-    wire.start(StopSignals())
+def _work(worker_class: type[BaseWorker], settings: Settings, hand: Hand) -> int:
+    wire = Wire(settings, hand)
+    try:
+        worker = worker_class(wire.channel, settings.queue)
+    except BaseException as error:
+        return _ended_by(error, f"{worker_class.__name__}.__init__")
+    wire.start(Signals())
     try:
         handle_all(worker, wire)
-    except SystemExit as end:
-        logger.warning("the handler ends the process ({!r}): its message goes back to the queue", end)
-        raise
+    except (SystemExit, KeyboardInterrupt) as end:
+        return _ended_by(end, "the handler", ": its message goes back to the queue")
     finally:
         wire.finish()
         settler = wire.settler
         logger.info("worker {} stops: {} processed, {} failed", settings.worker, settler.processed, settler.failed)
     return int(wire.crashed)
+
+
+def _ended_by(end: BaseException, whose: str, so: str = "") -> int:
+    """The exit status that Python would have given it."""
+    match end:
+        case SystemExit():
+            logger.warning("{} ends the process ({!r}){}", whose, end, so)
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
+        case KeyboardInterrupt():
+            logger.warning("{} ends the process ({!r}){}", whose, end, so)
+            return 128 + signal.SIGINT
+    logger.opt(exception=end).error("{} failed: {}: {}", whose, type(end).__name__, end)
+    return 1
 
 
 def _banner(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 EVERY = 1.0  # seconds between two datagrams that only carry counters
+STEADY = 5.0  # seconds between two where only the time spent on the message in hand has changed
 AGAIN = 5.0  # seconds until a state that could not be sent is tried again
 
 
@@ -27,6 +28,19 @@ class Counters(Protocol):
     processed: int
     failed: int
     outstanding: int
+
+
+class InHand(Protocol):
+    """What is known of the message in hand, and of those before it."""
+
+    redelivered: int
+    last: float | None
+
+    @property
+    def since(self) -> float | None: ...
+
+    @property
+    def busy_seconds(self) -> float: ...
 
 
 class Notifier:
@@ -49,13 +63,17 @@ class Notifier:
 
 
 class Reporter:
-    """Tells states at once, and counters at most once a second."""
+    """Tells states at once, and counters at most once a second.
 
-    def __init__(self, notifier: Notifier, clock: Clock, consumer_tag: str, counters: Counters) -> None:
+    While there is something to do it looks every second: a handler that takes an hour changes no counter.
+    """
+
+    def __init__(self, notifier: Notifier, clock: Clock, consumer_tag: str, counters: Counters, hand: InHand) -> None:
         self._notifier = notifier
         self._clock = clock
         self._tag = consumer_tag
         self._counters = counters
+        self._hand = hand
         self._state = ""
         self._status = "starting"
         self._was_ready = False
@@ -76,6 +94,12 @@ class Reporter:
         """SIGTERM has come."""
         self._tell("STOPPING=1", "finishing the message in hand")
 
+    def keep_alive(self, watchdog: float | None) -> None:
+        """From now on tell a heartbeat twice in each `watchdog` seconds, whatever else there is to tell."""
+        if watchdog is not None:
+            self._send()
+            self._clock.call_later(watchdog / 2, lambda: self.keep_alive(watchdog))
+
     def changed(self) -> None:
         """A counter has changed: told at once after a quiet second, else at the end of that second."""
         if self._timer is None:
@@ -83,7 +107,12 @@ class Reporter:
             if wait <= 0:
                 self._send()
             else:
-                self._timer = self._clock.call_later(wait, self._later)
+                self._arm(wait)
+
+    def last_words(self) -> None:
+        """The worker ends: what has changed in its last second is told now or never."""
+        if self._text() != self._sent:
+            self._send()
 
     def _tell(self, state: str, status: str) -> None:
         if self._state != "STOPPING=1" or state == "STOPPING=1":
@@ -92,26 +121,46 @@ class Reporter:
 
     def _later(self) -> None:
         self._timer = None
-        if self._text() != self._sent:
+        if self._text() != self._sent or (self._is_busy and time.monotonic() - self._last >= STEADY):
             self._send()
+        elif self._is_busy:
+            self._arm(EVERY)
 
     def _send(self) -> None:
         text = self._text()
         self._last = time.monotonic()
-        if self._notifier.send(text):
-            self._sent = text
-        elif self._timer is None:
-            self._timer = self._clock.call_later(AGAIN, self._later)
+        if not self._notifier.send(f"{text}\nX_BUSY_SECONDS={self._hand.busy_seconds:.3f}"):
+            self._arm(AGAIN)
+            return
+        self._sent = text
+        if self._is_busy:
+            self._arm(EVERY)
+
+    def _arm(self, delay: float) -> None:
+        if self._timer is None:
+            self._timer = self._clock.call_later(delay, self._later)
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._counters.outstanding > 0 or self._hand.since is not None
 
     def _text(self) -> str:
-        counters = self._counters
+        """All but the time spent, which goes on changing."""
+        counters, hand = self._counters, self._hand
         lines = [
             self._state,
             f"STATUS={' '.join(self._status.split())}",
             f"X_CONSUMER_TAG={self._tag}",
             f"X_PROCESSED={counters.processed}",
             f"X_FAILED={counters.failed}",
-            f"X_BUSY={int(counters.outstanding > 0)}",
+            f"X_REDELIVERED={hand.redelivered}",
+            f"X_BUSY={int(self._is_busy)}",
+            f"X_IN_FLIGHT_SINCE={_seconds(hand.since)}",
+            f"X_LAST_MESSAGE={_seconds(hand.last)}",
             "WATCHDOG=1",
         ]
         return "\n".join(filter(None, lines))
+
+
+def _seconds(epoch: float | None) -> str:
+    return "" if epoch is None else f"{epoch:.3f}"

@@ -23,7 +23,8 @@ class Settings:
     slot: str
     prefetch: int
     notify_socket: str | None
-    log_level: str
+    watchdog: float | None = None  # seconds within which the supervisor wants a heartbeat
+    log_file: str | None = None
 
     @property
     def consumer_tag(self) -> str:
@@ -53,7 +54,8 @@ def read_settings(worker: str, env: Mapping[str, str]) -> Settings:
         slot=env.get("SLOT") or "0",
         prefetch=_prefetch(env.get("PREFETCH") or "10"),
         notify_socket=env.get("NOTIFY_SOCKET") or None,
-        log_level=env.get("LOG_LEVEL") or "INFO",
+        watchdog=_watchdog(env.get("WATCHDOG_USEC", ""), env.get("WATCHDOG_PID", "")),
+        log_file=env.get("LOG_FILE") or None,
     )
     try:
         settings.parameters()
@@ -72,3 +74,10 @@ def _prefetch(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise ValueError(f"PREFETCH is {text!r} (a number from 0, unlimited, to 65535)")
     return int(text)
+
+
+def _watchdog(usec: str, pid: str) -> float | None:
+    """As sd_watchdog_enabled(3): a variable that was meant for another process, or nonsense, asks for nothing."""
+    if pid and pid != str(os.getpid()):
+        return None
+    return int(usec) / 1e6 if usec.isascii() and usec.isdigit() and int(usec) > 0 else None

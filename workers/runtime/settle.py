@@ -69,7 +69,7 @@ class Settler:
     def is_open(self) -> bool:
         return self._channel is not None
 
-    def settle(self, tag: int, how: How, *, requeue: bool = False, hold: bool = False) -> bool:
+    def settle(self, tag: int, how: How, requeue: bool = False, hold: bool = False) -> bool:
         """Settle the message in hand; False if it is not in hand, or settled already."""
         redelivered = self._in_hand.pop(tag, None)
         if redelivered is None:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as something the I/O loop can wait for."""
+"""Signals as something the I/O loop can wait for: SIGTERM and SIGINT to stop, SIGHUP to reopen the log."""
 
 from __future__ import annotations
 
@@ -7,10 +7,23 @@ import signal
 import socket
 from types import FrameType
 
-STOP = (signal.SIGTERM, signal.SIGINT)
+STOP = frozenset({signal.SIGTERM, signal.SIGINT})
+REOPEN = signal.SIGHUP
+CAUGHT = STOP | {REOPEN}
 
 
-class StopSignals:
+def before_the_loop() -> None:
+    """Until there is a connection there is nothing to finish, however slow the user's module is to import.
+
+    A log that is to be reopened meanwhile is looked at when the loop starts. SIGHUP is not SIG_IGN, which programs
+    that the module runs would inherit.
+    """
+    for number in STOP:
+        signal.signal(number, lambda *_: os._exit(0))
+    signal.signal(REOPEN, lambda *_: None)
+
+
+class Signals:
     """Catches them from now on, on whatever the main thread is doing; `fileno` gets readable."""
 
     def __init__(self) -> None:
@@ -20,20 +33,21 @@ class StopSignals:
         # Python's own handler runs only between bytecodes of the main thread; the wake-up descriptor is written at
         # once. Both, because a handler's asyncio loop may take the descriptor for itself.
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        for number in STOP:
+        for number in CAUGHT:
             signal.signal(number, self._caught)
+        signal.siginterrupt(REOPEN, False)  # a rotation is nothing that the handler's C code should trip over
         self._mask: set[int] = set()
         os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._forget)
 
     def fileno(self) -> int:
         return self._read.fileno()
 
-    def came(self) -> bool:
-        """Whether one of them is among the signals since the last call."""
+    def take(self) -> set[int]:
+        """The numbers of those that came since the last call."""
         try:
-            return any(byte in STOP for byte in self._read.recv(4096))
+            return set(self._read.recv(4096)) & CAUGHT
         except BlockingIOError:
-            return False
+            return set()
 
     def _caught(self, number: int, _: FrameType | None) -> None:
         try:
@@ -45,7 +59,7 @@ class StopSignals:
     # The child has our handlers and the descriptor until `_forget`, so none of the signals may reach it before.
 
     def _hold(self) -> None:
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
 
     def _release(self) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
@@ -53,5 +67,6 @@ class StopSignals:
     def _forget(self) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self._release()

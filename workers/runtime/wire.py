@@ -9,11 +9,13 @@ from pika.adapters.select_connection import IOLoop
 
 from .channel import Channel
 from .consumer import Consumer, Inbox
+from .hand import Hand
+from .logfile import LogFile
 from .notify import Notifier, Reporter
 from .publisher import Publisher
 from .settings import Settings
 from .settle import Settler
-from .signals import StopSignals
+from .signals import REOPEN, STOP, Signals
 
 CLOSING = 5.0  # seconds for the broker to answer to a polite close
 
@@ -21,22 +23,25 @@ CLOSING = 5.0  # seconds for the broker to answer to a polite close
 class Wire:
     """One worker's connections. `inbox` gets the messages, then None when it is time to stop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, hand: Hand) -> None:
         self._loop = IOLoop()
         self.inbox: Inbox = Inbox()
+        self.hand = hand
         self.settler = Settler(self._loop)
         self.stopping = False
         self.crashed = False
+        self._watchdog = settings.watchdog
+        self._log = LogFile(settings.log_file)
         notifier = Notifier(settings.notify_socket)
-        self._reporter = Reporter(notifier, self._loop, settings.consumer_tag, self.settler)
+        self._reporter = Reporter(notifier, self._loop, settings.consumer_tag, self.settler, hand)
         self.settler.changed = self._reporter.changed
         self._publisher = Publisher(self._loop, settings)
         self._consumer = Consumer(self._loop, settings, self.settler, self.inbox, self._reporter)
         self.channel = Channel(self.settler, self._publisher)
         self._thread = threading.Thread(target=self._run, name="amqp", daemon=True)
 
-    def start(self, signals: StopSignals) -> None:
-        """Connect and consume, until one of `signals` comes."""
+    def start(self, signals: Signals) -> None:
+        """Connect and consume, until one of `signals` says stop."""
         self._signals = signals
         self._loop.add_handler(signals.fileno(), self._signalled, IOLoop.READ)
         self._thread.start()
@@ -48,6 +53,8 @@ class Wire:
 
     def _run(self) -> None:
         try:
+            self._log.catch_up()
+            self._reporter.keep_alive(self._watchdog)
             self._consumer.start()
             self._loop.start()
         except BaseException:
@@ -56,7 +63,10 @@ class Wire:
             self.inbox.put(None)
 
     def _signalled(self, *_: object) -> None:
-        if self._signals.came() and not self.stopping:
+        came = self._signals.take()
+        if REOPEN in came:
+            self._log.reopen()
+        if came & STOP and not self.stopping:
             logger.info("told to stop: finishing the message in hand")
             self._stop()
 
@@ -73,4 +83,5 @@ class Wire:
         self._stop()
         self.settler.flush()
         self.settler.release()
+        self._reporter.last_words()
         self._consumer.close(lambda: self._publisher.close(self._loop.stop))

@@ -1,0 +1,87 @@
+"""One record of the log as a line: text for people, or JSON for machines.
+
+2026-11-25T01:02:03.456Z INFO    [QUEUE/WORKER PID MESSAGE_ID] text
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from .hand import Hand, one_word
+
+if TYPE_CHECKING:
+    from loguru import Message
+
+FORMATS = ("text", "json")
+
+
+class Lines:
+    """Says with every line whose it is, and over which message."""
+
+    def __init__(self, queue: str, worker: str, hand: Hand) -> None:
+        self._queue = queue
+        self._worker = worker
+        self._hand = hand
+        self._name = f"{one_word(queue) or '-'}/{one_word(worker) or '-'}"
+
+    def text(self, message: Message) -> str:
+        """With a traceback, or a message of several lines, these follow as they are."""
+        record = message.record
+        if message == record["message"]:  # opt(raw=True): all of it is the writer's own affair
+            return str(message)
+        who = f"{self._name} {os.getpid()} {self._hand.label}".rstrip()
+        return f"{stamp(record['time'])} {record['level'].name: <7} [{who}] {message}"
+
+    def json(self, message: Message) -> str:
+        """Always one line. `exception` and `extra`, what was bound, only if there is any."""
+        record = message.record
+        if message == record["message"]:
+            return str(message)
+        fields: dict[str, Any] = {
+            "time": stamp(record["time"]),
+            "level": record["level"].name,
+            "queue": self._queue,
+            "worker": self._worker,
+            "pid": os.getpid(),
+            "message_id": self._hand.label or None,
+            "message": record["message"],
+        }
+        if exception := message[len(record["message"]) + 1 :].rstrip("\n"):
+            fields["exception"] = exception
+        if extra := self._extra(record["extra"]):
+            fields["extra"] = extra
+        return dumps(fields) + "\n"
+
+    def _extra(self, bound: dict[Any, Any]) -> dict[str, Any]:
+        ours = {"queue": self._queue, "worker": self._worker}  # BaseWorker binds these, for the user's own sinks
+        return {str(key): value for key, value in bound.items() if key not in ours or value != ours[key]}
+
+
+def stamp(time: datetime) -> str:
+    """In UTC, to the millisecond."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def dumps(fields: dict[str, Any]) -> str:
+    """As JSON, whatever a handler may have bound."""
+    try:
+        return _dumps(fields)
+    except Exception:  # an object's own __str__ may raise anything
+        return _dumps(fields | {"extra": {key: _plain(value) for key, value in fields["extra"].items()}})
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _plain(value: object) -> object:
+    with suppress(Exception):
+        _dumps(value)
+        return value
+    with suppress(Exception):
+        return repr(value)
+    return object.__repr__(value)

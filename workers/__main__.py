@@ -33,11 +33,12 @@ def main(arguments: list[str]) -> int:
             from workers.runtime.newborn import become
             from workers.runtime.zygote import serve
 
-            become(serve(name))
+            request, worker = serve(name)
+            become(request)
             _end_at_once_when_told()
             from workers.runtime.main import run
 
-            return run(name)
+            return run(name, worker)
         case ["check"]:
             make_package()
             from workers.runtime.check import check

@@ -102,6 +102,21 @@ async def test_one_zygote_is_the_parent_of_all(tmp_path: Path, make: Callable[..
     assert list((tmp_path / "state" / "zygotes").iterdir()) == []
 
 
+async def test_it_has_one_thread_and_is_connected_to_nobody_but_us(
+    tmp_path: Path, make: Callable[..., WorkerSpec]
+) -> None:
+    async with supervised(tmp_path / "state") as it:
+        it.supervisor.start_worker(make(), 0)
+        (worker,) = await ready(it)
+        zygote = parent_of(worker.pid or 0)
+        assert len(list(Path(f"/proc/{zygote}/task").iterdir())) == 1
+        sockets = [name for name in descriptors(zygote).values() if name.startswith("socket:")]
+        assert len(sockets) == 4, "where it listens, this daemon, and both ends of what wakes it"
+        (log,) = (tmp_path / "state" / "zygotes").glob("*.log")
+        assert "consuming from rehearsal" in log.read_text()
+        assert not {"WARNING", "ERROR"} & set(log.read_text().split())
+
+
 async def test_it_is_in_every_way_a_process_of_its_own(tmp_path: Path, make: Callable[..., WorkerSpec]) -> None:
     tell = BODY.replace(
         "    def process", "    def __init__(self, channel, queue_name):\n        TELL\n    def process"

@@ -20,7 +20,22 @@ if TYPE_CHECKING:
     from loguru import Message
 
 MAIN_THREAD = "MainThread"
-_installed: tuple[int, int] | None = None  # our loguru handler, and its level
+
+
+class Sink:
+    """Where loguru hands its messages; which lines they become may change after a fork, without loguru being told."""
+
+    def __init__(self, level: int, form: str, lines: Lines) -> None:
+        self.level = level
+        self.form = form
+        self.lines = lines
+
+    def __call__(self, message: Message) -> None:
+        line = self.lines.json if self.form == "json" else self.lines.text
+        write_all(2, line(message).encode("utf-8", "backslashreplace"))
+
+
+_installed: tuple[int, Sink] | None = None  # our loguru handler's number, -1 if it was removed, and its sink
 
 
 def set_up(env: Mapping[str, str], worker: str, hand: Hand | None = None) -> None:
@@ -34,39 +49,36 @@ def set_up(env: Mapping[str, str], worker: str, hand: Hand | None = None) -> Non
     level, form = env.get("LOG_LEVEL") or "INFO", env.get("LOG_FORMAT") or "text"
     number = _number(level)
     lines = Lines(env.get("QUEUE_NAME", ""), env.get("WORKER_NAME") or worker, hand or Hand())
-    kept = _drop(_installed)
+    sink = Sink(number, form.lower(), lines)
     if _installed is None:
+        logger.remove()
         sys.stdout, sys.stderr = _forgiving(1), _forgiving(2)
         logging.basicConfig(handlers=[_Intercept()], level=number, force=True)
         logging.getLogger("pika").setLevel(logging.WARNING)  # its debug lines cost 60 % of the throughput
-    elif logging.root.level == _installed[1]:
-        logging.root.setLevel(number)
-    _installed = (-1 if kept else _add(lines, number, form.lower()), number)
+        _installed = _add(sink), sink
+    elif (before := _installed[1]).level == number:
+        before.form, before.lines = sink.form, lines
+    else:
+        _installed = _replace(_installed[0], sink), sink
+        if logging.root.level == before.level:
+            logging.root.setLevel(number)
     _complain(level, number, form)
 
 
-def _drop(installed: tuple[int, int] | None) -> bool:
-    """Remove our handler of before, or loguru's own. Whether the user's module has removed ours itself."""
-    if installed is None:
-        logger.remove()
-        return False
+def _replace(handler: int, sink: Sink) -> int:
+    """The new handler's number; none is added if the user's module has removed ours."""
     try:
-        logger.remove(installed[0])
+        logger.remove(handler)
     except ValueError:
-        return True
-    return False
+        return -1
+    return _add(sink)
 
 
-def _add(lines: Lines, level: int, form: str) -> int:
-    line = lines.json if form == "json" else lines.text
-
-    def write(message: Message) -> None:
-        write_all(2, line(message).encode("utf-8", "backslashreplace"))
-
+def _add(sink: Sink) -> int:
     # All of it is said, because loguru's defaults come from the environment.
     return logger.add(
-        write,
-        level=level,
+        sink,
+        level=sink.level,
         format="{message}",
         filter=None,
         colorize=False,

@@ -22,8 +22,8 @@ from .signals import Signals, before_the_loop
 from .wire import Wire
 
 
-def run(name: str) -> int:
-    """Run the worker `name` until SIGTERM.
+def run(name: str, loaded: type[BaseWorker] | None = None) -> int:
+    """Run the worker `name` until SIGTERM; `loaded` is its class, if its module was imported before a fork.
 
     The exit status: 0, or 1 if it could not start or go on, or what the handler gave to `sys.exit`. Called once in a
     process, on its main thread; a fork may call it in which the module is imported already.
@@ -40,7 +40,7 @@ def run(name: str) -> int:
         return 1
     _banner(settings)
     try:
-        worker_class = load(name)
+        worker_class = loaded or load(name)
     except Fault as fault:
         Notifier(settings.notify_socket).send(f"STATUS={fault}")
         logger.opt(exception=fault.__cause__).error("{}", fault)

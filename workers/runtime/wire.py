@@ -50,6 +50,8 @@ class Wire:
         """Settle what is settled, give the rest back to the broker, and close; waits up to `CLOSING` seconds."""
         self._loop.add_callback_threadsafe(self._finish)
         self._thread.join(CLOSING)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def _run(self) -> None:
         try:

@@ -21,14 +21,18 @@ import struct
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from setproctitle import setproctitle
 
+from workers.base import BaseWorker
+
+from . import log, main  # noqa: F401  (all that a worker needs)
 from .loader import Fault, load
 from .newborn import Request
+from .rehearsal import rehearse
 
 IDLE = 60.0  # seconds without a child after which it ends
 KEPT = 4096  # exit statuses remembered for a daemon that is away
@@ -37,14 +41,16 @@ LONGEST = 4096  # bytes of a message; what is long is in a descriptor
 PER_WORKER = (b"QUEUE_NAME", b"SLOT", b"PREFETCH", b"NOTIFY_SOCKET", b"LOG_FILE", b"START_GATE")
 
 
-def serve(name: str) -> Request:
-    """Imports the module and forks for whoever asks. Returns in each child only, with what it is to become."""
+def serve(name: str) -> tuple[Request, type[BaseWorker]]:
+    """Imports the module and forks for whoever asks. Returns in each child only: what it is to become, and to run."""
     setproctitle(f"reconciler: zygote {name}")
     listener = socket.socket(fileno=int(os.environ.pop("ZYGOTE_SOCKET")))
-    zygote = Zygote(listener, preload(name, listener.fileno()))
+    preloaded = preload(name, listener.fileno())
+    zygote = Zygote(listener, preloaded)
     request = zygote.run()
     zygote.forget()
-    return request
+    assert preloaded.worker
+    return request, preloaded.worker
 
 
 @dataclass(frozen=True)
@@ -52,30 +58,31 @@ class Preloaded:
     """What came of the import: `unfit` says why nothing may be forked from it; `files` are the user's, with stamps."""
 
     unfit: str | None
-    files: dict[str, tuple[int, int]]
+    worker: type[BaseWorker] | None = None
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def preload(name: str, own_socket: int) -> Preloaded:
     """Imports the worker's module, and looks at what that has left behind."""
-    import pika  # noqa: F401
-
-    from . import log, main  # noqa: F401  (all that a worker needs)
-
     asked: set[bytes] = set()
-    log.set_up({}, name)  # before the module, as in a process of its own: it may change it
+    log.set_up(os.environ, name)  # before the module, as in a process of its own: it may change it
     plain, os.environ._data = os.environ._data, _Watched(os.environ._data, asked)  # type: ignore[attr-defined]
     try:
-        load(name)
+        worker = load(name)
     except Fault as fault:
-        return Preloaded(why_unfit(own_socket, asked) or str(fault), {})
+        return Preloaded(why_unfit(own_socket, asked) or str(fault))
     finally:
         os.environ._data = plain  # type: ignore[attr-defined]
         sys.stdout.flush()
         sys.stderr.flush()
+    unfit = why_unfit(own_socket, asked)
+    if unfit is None:
+        rehearse(name)
+        unfit = why_unfit(own_socket, asked)
     gc.collect()
     gc.disable()  # a collection in the child would touch, and so copy, every page
     gc.freeze()
-    return Preloaded(why_unfit(own_socket, asked), loaded_files(but=f"workers.{name}"))
+    return Preloaded(unfit, worker, loaded_files(but=f"workers.{name}"))
 
 
 class _Watched(dict[bytes, bytes]):

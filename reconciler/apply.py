@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Protocol
 
 from reconciler.errors import Permanent, ReconcilerError, Temporary
-from reconciler.plan import Action, Claim, Declare, Delete, Plan, Release, Result, Start, Stop
+from reconciler.plan import Action, Adjust, Claim, Declare, Delete, Plan, Release, Restart, Result, Start, Stop
 from state.desired import Queue
 from state.ledger import Ledger, Owned
 from state.processes import Pool, WorkerSpec
@@ -23,10 +23,11 @@ class Topology(Protocol):
 
 
 class Processes(Protocol):
-    """The part of a supervisor that an action needs. Neither method waits."""
+    """The part of a supervisor that an action needs. No method waits."""
 
     def start_worker(self, spec: WorkerSpec, slot: int) -> None: ...
     def stop_worker(self, pool: Pool, slot: int) -> None: ...
+    def restart_worker(self, pool: Pool, slot: int, why: str = "") -> None: ...
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,12 @@ async def _do(action: Action, world: World) -> None:
             await _declare(name, queue, claim, world)
         case Claim(name, owned):
             world.ledger.claim(world.identity, {name: owned})
-        case Start(spec, slot):
+        case Start(spec, slot) | Adjust(spec, slot):
             world.supervisor.start_worker(spec, slot)
         case Stop(worker):
             world.supervisor.stop_worker(worker.pool, worker.slot)
+        case Restart(wish, why):
+            world.supervisor.restart_worker(wish.pool, wish.slot, why)
         case Delete(name):
             await world.broker.delete(name, force=action.force)
             world.ledger.release(world.identity, name)

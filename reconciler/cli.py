@@ -14,7 +14,7 @@ from reconciler import __version__
 from reconciler.options import with_settings
 from reconciler.settings import Settings
 
-LATER = {"import", "restart", "pause", "resume", "dead-letters", "redrive", "explain", "history", "diff", "rollback"}
+LATER = {"import", "dead-letters", "redrive", "explain", "history", "diff", "rollback"}
 LATER |= {"adopt", "forget", "token"}
 NOT_WELL = 2
 
@@ -279,6 +279,54 @@ def delete(settings: Settings, queue: str, force: bool) -> None:
     from reconciler.client import name_in_path
 
     change(settings, "DELETE", f"/queue/delete/{name_in_path(queue)}", None, force=str(force).lower())
+
+
+@cli.command()
+@click.argument("queue")
+@click.option("--reason", help="Shown wherever the queue is.")
+@click.option("--until", metavar="TIME", help="It ends by itself then: 2026-12-01T09:00Z.")
+@with_settings
+def pause(settings: Settings, queue: str, reason: str | None, until: str | None) -> None:
+    """Let the workers of QUEUE finish and stand still. Written into the file; messages wait in the queue.
+
+    \b
+      reconciler pause emails --reason "the mail server moves" --until 2026-12-01T09:00Z
+    """
+    from reconciler.client import name_in_path
+
+    given = {"reason": reason, "until": until}
+    body = {key: value for key, value in given.items() if value is not None}
+    change(settings, "POST", f"/queue/pause/{name_in_path(queue)}", body)
+
+
+@cli.command()
+@click.argument("queue")
+@with_settings
+def resume(settings: Settings, queue: str) -> None:
+    """End the pause of QUEUE. Written into the file."""
+    from reconciler.client import name_in_path
+
+    change(settings, "POST", f"/queue/resume/{name_in_path(queue)}", {})
+
+
+@cli.command()
+@click.argument("queue")
+@click.argument("worker", required=False)
+@click.option("--pid", type=click.IntRange(1), help="Only this process, at once.")
+@with_settings
+def restart(settings: Settings, queue: str, worker: str | None, pid: int | None) -> None:
+    """Drain and replace the processes of QUEUE, or of one WORKER on it, a few at a time. Ends backoff at once.
+
+    \b
+      reconciler restart emails
+      reconciler restart emails send_email
+      reconciler restart emails --pid 4711
+    """
+    from reconciler.client import name_in_path
+
+    given = {"worker_name": worker, "pid": pid}
+    body = {key: value for key, value in given.items() if value is not None}
+    change(settings, "POST", f"/worker/restart/{name_in_path(queue)}", body)
 
 
 def change(

@@ -151,7 +151,11 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
     context, supervisor = assemble(settings, at)
     loop = context.loop
     await supervisor.start()
-    server = Server(uvicorn.Config(create_app(context), lifespan="off", log_config=None, timeout_graceful_shutdown=1))
+    server = Server(
+        uvicorn.Config(
+            create_app(context), lifespan="off", log_config=None, date_header=False, timeout_graceful_shutdown=1
+        )
+    )
     watch = Watch(settings.file, settings.workers, lambda: loop.wake("file"))
     running = [
         asyncio.create_task(loop.run(), name="the loop"),
@@ -168,7 +172,7 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
         if not stop.renew:
             withdraw(settings)
         context.stopping.set()
-        server.should_exit = True
+        server.leave()
         for task in running[:-1]:
             task.cancel()
         if stop.leave:
@@ -213,7 +217,22 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor]:
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the daemon has its own."""
+    """uvicorn without its signal handlers, for the daemon has its own, and without its ten ticks a second.
+
+    All that they are for here is the Date header, which the app sets itself.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        """Asks it to stop serving."""
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        await self._leaving.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

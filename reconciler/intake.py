@@ -15,6 +15,7 @@ from pathlib import Path
 
 from loguru import logger as log
 
+from reconciler.machine import faults_here
 from reconciler.modules import Modules
 from state.desired import NOTHING, Desired
 from state.faults import Fault, Rejected
@@ -99,6 +100,8 @@ class Intake:
         desired = await self._parse(snapshot)
         if isinstance(desired, Rejected):
             return self._faulty(desired.faults)
+        if here := faults_here(desired):
+            return self._faulty(locate(snapshot.data, *item, self._file.path.name) for item in here.items())
         verdict = self._modules.faults(desired)
         if verdict is None:
             return Reading(self._in_force, waiting=("the file's worker modules are being imported to check them",))

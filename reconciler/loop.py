@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,17 +19,21 @@ from reconciler.apply import World, apply
 from reconciler.attempts import Attempts
 from reconciler.backoff import backoff
 from reconciler.broker.broker import Broker
-from reconciler.diff import diff
+from reconciler.diff import RestartWish, Wishes, diff
 from reconciler.errors import BrokerUnreachable, ReconcilerError
 from reconciler.events import Events
 from reconciler.intake import InForce, Intake, Reading
-from reconciler.plan import Context, Declare, Plan, Result, make_plan
+from reconciler.pauses import Pauses
+from reconciler.plan import Context, Declare, Plan, Restart, Result, make_plan
+from reconciler.scaler import Scaler
 from reconciler.settings import Runtime
 from reconciler.spec import specs_of
 from reconciler.status import Seen, assess
 from reconciler.supervisor import Supervisor
+from state.desired import Desired
 from state.ledger import Ledger
 from state.observed import ObservedBroker, ObservedQueue
+from state.processes import Pool
 
 HELD_POLL_SECONDS = 2.0  # how often a removal that waits for a queue to become empty is looked at
 CALM_AFTER = 20  # turns in a row that each found something to do; more than that is a quarrel with somebody
@@ -63,17 +67,22 @@ class Loop:
         runtime: Runtime,
         events: Events,
         resync: float,
+        pauses: Pauses | None = None,
     ) -> None:
         self.intake = intake
         self.broker = broker
         self.supervisor = supervisor
         self.ledger = ledger
         self.last: Turn | None = None
+        self.observer: Callable[[Turn, list[Result]], None] = lambda turn, results: None  # told of each turn that ends
         self.started = 0  # the number of the turn under way
         self.reconciled = False  # has a turn ended that saw the broker?
         self._runtime = runtime
         self._events = events
         self._resync = resync
+        self._pauses = pauses or Pauses()
+        self.scaler = Scaler()
+        self.restarts: frozenset[RestartWish] = frozenset()  # asked for, and not begun yet
         self._attempts = Attempts()
         self._confirmed: str | None = None
         self._triggers: list[str] = ["file"]
@@ -102,6 +111,11 @@ class Loop:
         self._attempts.forget()
         self._broker_failures = 0
         self.wake("sync")
+
+    def restart(self, wishes: Iterable[RestartWish]) -> None:
+        """Asks for processes to be replaced, as many at a time as the plan allows."""
+        self.restarts |= frozenset(wishes)
+        self.wake("api")
 
     def ledger_names(self) -> set[str]:
         """Every queue that was ever ours and may still be there."""
@@ -157,10 +171,15 @@ class Loop:
             if self._confirmed != reading.in_force.revision:
                 self._confirmed = None  # or going back to that revision some day would delete without asking
         self._tell_news(reading)
+        now = time.time()
+        self._pauses.look(reading.in_force.desired.paused(now), now)
+        self._drop_met_restarts()
+        self.scaler.follow(reading.in_force.desired.policies(), self.supervisor.observe())
         observed, error = await self._observe(reading.in_force)
         plan = self._plan(reading, observed, requests)
         results = await self._apply(plan, observed)
         turn = self._finish(reading, observed, error, plan, results, trigger, started)
+        self.observer(turn, results)
         self._drop_met_requests(reading, requests)
         return turn
 
@@ -184,12 +203,14 @@ class Loop:
 
     def _plan(self, reading: Reading, observed: ObservedBroker | None, requests: Mapping[str, bool]) -> Plan:
         owned = self.ledger.owned(observed.identity) if observed else {}
+        desired, now = reading.in_force.desired, time.time()
         changes = diff(
-            reading.in_force.desired,
+            desired,
             observed.queues if observed else None,
             owned,
-            specs_of(reading.in_force.desired, self._runtime, reading.in_force.code),
+            specs_of(desired, self._runtime, reading.in_force.code),
             self.supervisor.observe(),
+            Wishes(self._counts(desired, now), desired.paused(now), self.restarts),
         )
         context = Context(
             owned=len(owned),
@@ -198,11 +219,24 @@ class Loop:
         )
         return self._attempts.holding_back(make_plan(changes, context), time.monotonic())
 
+    def _counts(self, desired: Desired, now: float) -> dict[Pool, int]:
+        """How many processes of each pool are wanted now: the file's count, or what its messages ask for."""
+        counts, paused = desired.counts(now), desired.paused(now)
+        decisions = self.scaler.decide(desired.policies(), self.supervisor.observe())
+        return counts | {pool: d.count for pool, d in decisions.items() if pool.queue not in paused}
+
     async def _apply(self, plan: Plan, observed: ObservedBroker | None) -> list[Result]:
         world = World(self.broker, self.supervisor, self.ledger, observed.identity if observed else "")
         results = await apply(plan, world, self._tell)
         self._attempts.record(results, time.monotonic())
+        begun = {r.action.wish for r in results if isinstance(r.action, Restart) and r.error is None}
+        self.restarts -= begun
         return results
+
+    def _drop_met_restarts(self) -> None:
+        """A process that is gone, or on its way out, need not be replaced any more."""
+        there = {(w.pool, w.slot, w.pid) for w in self.supervisor.observe() if not w.leaves}
+        self.restarts = frozenset(w for w in self.restarts if (w.pool, w.slot, w.pid) in there)
 
     def _tell(self, result: Result) -> None:
         if result.error is None:
@@ -257,8 +291,15 @@ class Loop:
             management_error=self.broker.management_error,
             workers=self.supervisor.observe(),
             waiting=reading.waiting,
+            paused=self._paused(reading.in_force.desired),
+            scaling=self.scaler.decide(reading.in_force.desired.policies(), self.supervisor.observe()),
         )
         return Turn(self.started, reading, observed, error, plan, assess(seen, plan, last, commit=None))
+
+    def _paused(self, desired: Desired) -> dict[str, float]:
+        """The queues that are paused now, and since when."""
+        now = time.time()
+        return {name: self._pauses.since.get(name, now) for name in desired.paused(now)}
 
     def _drifted(self, trigger: str, reading: Reading, plan: Plan) -> str:
         """A queue that was there a turn ago and has to be made again under an unchanged file is drift."""
@@ -282,10 +323,10 @@ class Loop:
             self._events.tell("plan", f"revision {reading.in_force.revision[:12]} is in force")
 
     def _tell_all_held(self, reading: Reading, plan: Plan) -> None:
-        concerned = {held.queue for held in plan.held} | {action.name for action in plan.actions}
+        concerned = {held.name for held in plan.held} | {action.name for action in plan.actions}
         self._told = {name: reason for name, reason in self._told.items() if name in concerned}
         for held in plan.held if not reading.settles_in else ():
-            self._tell_held(held.queue, held.reason)
+            self._tell_held(held.name, held.reason)
 
     def _drop_met_requests(self, reading: Reading, requests: Mapping[str, bool]) -> None:
         """A deletion asked for by name is over once the file lists the queue again."""
@@ -308,7 +349,9 @@ class Loop:
             return 1.0
         if self._busy_turns:
             return 0.0 if self._busy_turns < CALM_AFTER else 1.0
+        now = time.time()
         delays = [self._resync, self._attempts.next_retry() - time.monotonic()]
+        delays.append(turn.reading.in_force.desired.next_resume(now) - now)
         if turn.reading.settles_in:
             delays.append(turn.reading.settles_in)
         if any(held.messages is not None and not held.needs_confirmation for held in turn.plan.held):

@@ -140,3 +140,6 @@ class NoProcesses:
 
     def stop_worker(self, pool: Pool, slot: int) -> None:
         raise AssertionError("a topology plan stops no workers")
+
+    def restart_worker(self, pool: Pool, slot: int, why: str = "") -> None:
+        raise AssertionError("a topology plan restarts no workers")

@@ -1,14 +1,11 @@
-"""Differences → actions, each priced, and those held back with the reason. Pure: the third station of the line.
-
-The order of the actions is the order of doing: make queues, start workers, stop workers, remove queues.
-"""
+"""Differences → actions, each priced, and those held back with the reason. Pure: the third station of the line."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from reconciler.actions import Action, Adjust, Claim, Declare, Delete, Held, Release, Restart, Result, Start, Stop
 from reconciler.diff import (
     Change,
     OwnershipDiffers,
@@ -18,123 +15,15 @@ from reconciler.diff import (
     QueueUnverified,
     QueueUnwanted,
 )
-from reconciler.errors import ReconcilerError
-from state.desired import Queue
-from state.ledger import Owned
+from reconciler.rolling import pool_steps
 from state.observed import ObservedQueue
-from state.processes import ObservedWorker, WorkerSpec, WorkerState
+
+__all__ = ["Action", "Adjust", "Claim", "Context", "Declare", "Delete", "Held", "Plan", "Release", "Restart", "Result"]
+__all__ += ["Start", "Stop", "make_plan"]
 
 # A plan that deletes more queues than this and more than this share of ours waits for a person.
 MAX_DELETES = 3
 MAX_DELETED_SHARE = 0.30
-# Share of a pool that may be without a ready process while it moves to a new spec; one always may.
-MAX_UNAVAILABLE = 0.25
-
-
-@dataclass(frozen=True)
-class Declare:
-    """Make a queue, or (claim False) have the broker compare it with the one that is there."""
-
-    cost = "in place"
-    order = 0
-    name: str
-    queue: Queue
-    claim: bool
-
-    def __str__(self) -> str:
-        return f"{'create' if self.claim else 'verify'} {self.queue.type} queue {self.name}"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """Remember what the file now says about the removal of a queue of ours."""
-
-    cost = "in place"
-    order = 1
-    name: str
-    owned: Owned
-
-    def __str__(self) -> str:
-        return f"remember on_remove: {self.owned.on_remove} for queue {self.name}"
-
-
-@dataclass(frozen=True)
-class Start:
-    cost = "in place"
-    order = 2
-    spec: WorkerSpec
-    slot: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.spec.pool}[{self.slot}]"
-
-    def __str__(self) -> str:
-        return f"start worker {self.name}"
-
-
-@dataclass(frozen=True)
-class Stop:
-    cost = "restart"
-    order = 3
-    worker: ObservedWorker
-    why: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.worker.pool}[{self.worker.slot}]"
-
-    def __str__(self) -> str:
-        return f"stop worker {self.name} ({self.why})"
-
-
-@dataclass(frozen=True)
-class Delete:
-    """Delete a queue of ours. Without force only once it is seen to be empty and unused, by live counts."""
-
-    cost = "destructive"
-    order = 4
-    name: str
-    type: str
-    force: bool
-    messages: int
-
-    def __str__(self) -> str:
-        lost = f" with its {self.messages} messages" if self.force and self.messages else ""
-        return f"delete queue {self.name}{lost}"
-
-
-@dataclass(frozen=True)
-class Release:
-    """Give up the ownership of a queue that is gone, or that the file said to keep."""
-
-    cost = "in place"
-    order = 5
-    name: str
-
-    def __str__(self) -> str:
-        return f"forget queue {self.name}"
-
-
-Action = Declare | Claim | Start | Stop | Delete | Release
-
-
-@dataclass(frozen=True)
-class Result:
-    """How an action went."""
-
-    action: Action
-    error: ReconcilerError | None = None
-
-
-@dataclass(frozen=True)
-class Held:
-    """Something the file asks for that is not done now, and what lifts it."""
-
-    queue: str
-    reason: str
-    messages: int | None = None
-    needs_confirmation: bool = False
 
 
 @dataclass(frozen=True)
@@ -232,38 +121,3 @@ def why_in_use(queue: ObservedQueue) -> str | None:
     if queue.consumers:
         return f"{queue.consumers} consumers that are not ours use it (stop them; it is tried again by itself)"
     return None
-
-
-def pool_steps(change: PoolDiffers) -> Iterator[Action]:
-    kept = [w for w in change.seen if w.state != WorkerState.STOPPING]
-    surplus = sorted(kept, key=last_to_stop)[: max(0, len(kept) - change.count)]
-    for worker in surplus:
-        yield Stop(worker, "not in the file any more" if change.spec is None else f"{change.count} are wanted")
-    if change.spec is None:
-        return
-    rest = [w for w in kept if w not in surplus]
-    yield from roll(change.spec, rest, change.count)
-    taken = {w.slot for w in change.seen}
-    free = (slot for slot in range(change.count + len(taken)) if slot not in taken)
-    for _ in range(change.count - len(rest)):
-        yield Start(change.spec, next(free))
-
-
-def last_to_stop(worker: ObservedWorker) -> tuple[int, int]:
-    """Sorts those first that lose least: what does not run, then idle, then busy; the highest slot first."""
-    idle = worker.state == WorkerState.READY and not worker.busy
-    rank = 0 if not worker.running else 1 if worker.state == WorkerState.STARTING else 2 if idle else 3
-    return rank, -worker.slot
-
-
-def roll(spec: WorkerSpec, workers: list[ObservedWorker], count: int) -> Iterator[Action]:
-    """Stops workers of an older spec, a few at a time, so that most of the pool goes on working meanwhile."""
-    old = [w for w in workers if w.digest != spec.digest]
-    missing = count - sum(w.state == WorkerState.READY for w in workers)
-    allowed = max(1, math.floor(count * MAX_UNAVAILABLE)) - missing
-    for worker in sorted(old, key=last_to_stop):
-        if worker.state != WorkerState.READY:
-            yield Stop(worker, "its settings or its code changed")  # it does no work now: replacing it costs nothing
-        elif allowed > 0:
-            allowed -= 1
-            yield Stop(worker, "its settings or its code changed")

@@ -19,7 +19,7 @@ console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 COLOURS = {"in place": "green", "restart": "yellow", "recreate": "magenta", "destructive": "bold red"}
-SIGNS = {"declare": "+", "start": "+", "delete": "-", "stop": "-", "claim": "~", "release": "~"}
+SIGNS = {"declare": "+", "start": "+", "delete": "-", "stop": "-", "claim": "~", "release": "~", "adjust": "~"}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
@@ -62,22 +62,29 @@ def headline(status: Mapping[str, Any]) -> str:
 
 def queue_rows(queues: Mapping[str, Any]) -> Iterable[Sequence[str]]:
     for name, queue in queues.items():
-        well = queue["synced"] and queue["healthy"]
-        state = "[green]ok[/]" if well else f"[red]{escape(queue['reason'] or 'working on it')}[/]"
+        state = state_of(queue)
         messages = "?" if queue["messages"] is None else f"{queue['messages']:,}"
         workers = list(queue["workers"].items()) or [("-", None)]
         for i, (worker, pool) in enumerate(workers):
             first = i == 0
             ready = f"{pool['ready']}/{pool['desired']}" if pool else "-"
             restarts = str(pool["restarts"]) if pool else "-"
+            scaling = pool.get("autoscale") if pool else None
+            why = f"[dim]{escape(worker)} autoscaled: {escape(scaling['reason'])}[/]" if scaling else ""
             yield (
                 escape(name) if first else "",
                 messages if first else "",
                 escape(worker),
                 ready,
                 restarts,
-                state if first else "",
+                "; ".join(filter(None, (state if first else "", why))),
             )
+
+
+def state_of(queue: Mapping[str, Any]) -> str:
+    if not (queue["synced"] and queue["healthy"]):
+        return f"[red]{escape(queue['reason'] or 'working on it')}[/]"
+    return f"[yellow]{escape(queue['reason'] or 'paused')}[/]" if queue.get("paused") else "[green]ok[/]"
 
 
 @contextmanager

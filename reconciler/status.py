@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.autoscale import Decision
 from reconciler.plan import Action, Delete, Held, Plan
-from state.desired import Desired, Queue
+from state.desired import Desired, Pause, Queue, Worker
 from state.observed import ObservedBroker, ObservedQueue
 from state.processes import ObservedWorker, Pool, WorkerState
+from state.units import iso
 
 Pools = dict[Pool, list[ObservedWorker]]
 
@@ -28,11 +30,15 @@ class Seen:
     management_error: str | None
     workers: tuple[ObservedWorker, ...]
     waiting: tuple[str, ...] = ()  # what the file's reading waits for
+    paused: Mapping[str, float] = field(default_factory=dict)  # queues, and since when, in seconds since the epoch
+    scaling: Mapping[Pool, Decision] = field(default_factory=dict)  # the numbers of autoscaled pools
 
 
 def assess(seen: Seen, plan: Plan, last: Mapping[str, Any], commit: str | None) -> dict[str, Any]:
     """The body of `/status`."""
-    held = {h.queue: h.reason for h in plan.held}
+    held: dict[str, str] = {}
+    for h in plan.held:
+        held[h.queue] = f"{held[h.queue]}; {h.reason}" if h.queue in held else h.reason
     pools = by_pool(seen.workers)
     queues = {n: queue_status(n, q, seen, held.get(n), pools) for n, q in seen.desired.all_queues().items()}
     synced = not (plan.actions or plan.held or seen.faults or seen.waiting) and seen.broker is not None
@@ -82,16 +88,64 @@ def held_status(held: tuple[Held, ...], revision: str) -> dict[str, Any] | None:
 
 def queue_status(name: str, queue: Queue, seen: Seen, held: str | None, pools: Pools) -> dict[str, Any]:
     there = seen.broker.queues.get(name) if seen.broker else None
-    workers = [pool_status(w, wanted.count, pools.get(Pool(name, w), [])) for w, wanted in queue.workers.items()]
+    paused = pause_view(queue, seen.paused[name]) if name in seen.paused else None
+    workers = [
+        pool_status(w, desired_of(Pool(name, w), wanted, seen), pools.get(Pool(name, w), []), paused is not None)
+        for w, wanted in queue.workers.items()
+    ]
     missing = why_not_synced(there, seen, held)
     unwell = next((w.reason for w in workers if w.reason), None) or why_unwell(there)
     return {
         "synced": missing is None and all(w.settled for w in workers),
         "healthy": missing is None and unwell is None,
         "messages": there.messages if there else None,
-        "reason": missing or unwell,
-        "workers": {w.name: {"desired": w.desired, "ready": w.ready, "restarts": w.restarts} for w in workers},
+        "reason": missing or unwell or (why_paused(paused) if paused else None),
+        "paused": paused,
+        "workers": {w.name: pool_view(w) | scaling_view(Pool(name, w.name), queue, seen) for w in workers},
     }
+
+
+def desired_of(pool: Pool, wanted: Worker, seen: Seen) -> int:
+    return seen.scaling[pool].count if pool in seen.scaling else wanted.count
+
+
+def pool_view(pool: PoolStatus) -> dict[str, Any]:
+    return {"desired": pool.desired, "ready": pool.ready, "restarts": pool.restarts}
+
+
+def scaling_view(pool: Pool, queue: Queue, seen: Seen) -> dict[str, Any]:
+    """Why an autoscaled pool has the number that it has."""
+    scale, decision = queue.workers[pool.worker].autoscale, seen.scaling.get(pool)
+    if scale is None or decision is None:
+        return {}
+    known = {"count": decision.count, "reason": decision.reason, "min": scale.min, "max": scale.max}
+    return {"autoscale": known}
+
+
+def with_reasons(status: Mapping[str, Any], decisions: Mapping[Pool, Decision]) -> dict[str, Any]:
+    """`status` with the reasons of autoscaled numbers as they are now: they change between turns."""
+    queues = dict(status["queues"])
+    for pool, decision in decisions.items():
+        shown = queues.get(pool.queue, {}).get("workers", {}).get(pool.worker, {})
+        if shown.get("autoscale", {}).get("count") == decision.count:
+            workers = queues[pool.queue]["workers"]
+            fresh = shown | {"autoscale": shown["autoscale"] | {"reason": decision.reason}}
+            queues[pool.queue] = queues[pool.queue] | {"workers": workers | {pool.worker: fresh}}
+    return {**status, "queues": queues}
+
+
+def pause_view(queue: Queue, since: float) -> dict[str, Any]:
+    pause = queue.paused or Pause()
+    return {
+        "reason": pause.reason,
+        "since": iso(since),
+        "until": iso(pause.until.timestamp()) if pause.until else None,
+    }
+
+
+def why_paused(paused: Mapping[str, Any]) -> str:
+    reason = f": {paused['reason']}" if paused["reason"] else ""
+    return f"paused{reason} (since {paused['since']}" + (f", until {paused['until']})" if paused["until"] else ")")
 
 
 def why_not_synced(there: ObservedQueue | None, seen: Seen, held: str | None) -> str | None:
@@ -118,16 +172,17 @@ class PoolStatus:
     reason: str | None  # why not all are ready
 
 
-def pool_status(name: str, desired: int, workers: list[ObservedWorker]) -> PoolStatus:
+def pool_status(name: str, desired: int, workers: list[ObservedWorker], paused: bool = False) -> PoolStatus:
+    """`desired` is the file's count; while its queue is paused, none is to run."""
     ready = sum(w.state == WorkerState.READY for w in workers)
-    kept = [w for w in workers if w.state != WorkerState.STOPPING]
+    kept = [w for w in workers if not w.leaves]
     return PoolStatus(
         name=name,
         desired=desired,
         ready=ready,
         restarts=sum(w.restarts for w in workers),
-        settled=len(workers) == len(kept) == desired,
-        reason=None if ready == desired else f"{name}: {ready} of {desired} ready{worst_of(kept)}",
+        settled=len(workers) == len(kept) == (0 if paused else desired),
+        reason=None if paused or ready == desired else f"{name}: {ready} of {desired} ready{worst_of(kept)}",
     )
 
 

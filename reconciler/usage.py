@@ -18,13 +18,20 @@ class Usage:
 
     def of(self, pid: int) -> tuple[int | None, float | None]:
         """Resident bytes and percent of one core; None for a process that is gone."""
+        found = self.reading(pid)
+        if found is None:
+            self._before.pop(pid, None)
+            return None, None
+        rss, used = found
+        return rss, self._share(pid, used)
+
+    def reading(self, pid: int) -> tuple[int, float] | None:
+        """Resident bytes and CPU seconds so far; None for a process that is gone."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
-            self._before.pop(pid, None)
-            return None, None
-        used = (int(stat[11]) + int(stat[12])) / TICKS
-        return int(stat[21]) * PAGE, self._share(pid, used)
+            return None
+        return int(stat[21]) * PAGE, (int(stat[11]) + int(stat[12])) / TICKS
 
     def _share(self, pid: int, used: float) -> float:
         now = time.monotonic()

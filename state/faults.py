@@ -115,6 +115,10 @@ def place(loc: Sequence[object]) -> str:
             return "worker"
         case ["queues", _, _] | ["defaults", "queue", _]:
             return "queue"
+        case ["queues", _, "paused", _] | ["defaults", "queue", "paused", _]:
+            return "pause"
+        case ["queues", _, "workers", _, "autoscale", _] | ["defaults", "worker", "autoscale", _]:
+            return "autoscale"
         case ["defaults", _]:
             return "defaults"
     return "file"

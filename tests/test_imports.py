@@ -18,14 +18,20 @@ MAY_IMPORT = {
     "reconciler.errors": (),
     "reconciler.backoff": (),
     "reconciler.diff": ("state",),
-    "reconciler.plan": ("state", "reconciler.diff", "reconciler.errors"),
-    "reconciler.status": ("state", "reconciler.plan"),
+    "reconciler.actions": ("state", "reconciler.diff", "reconciler.errors"),
+    "reconciler.rolling": ("state", "reconciler.diff", "reconciler.actions"),
+    "reconciler.plan": ("state", "reconciler.diff", "reconciler.actions", "reconciler.rolling"),
+    "reconciler.autoscale": ("state",),
+    "reconciler.tally": ("state",),
+    "reconciler.exposition": ("state", "reconciler.tally"),
+    "reconciler.scaler": ("state", "reconciler.autoscale"),
+    "reconciler.status": ("state", "reconciler.autoscale", "reconciler.plan"),
     "reconciler.attempts": ("state", "reconciler.plan", "reconciler.errors", "reconciler.backoff"),
     "reconciler.settings": ("workers",),  # to know where the worker's entry is
     "reconciler.spec": ("state", "reconciler.settings"),
     "reconciler.journal": (),
     "reconciler.broker": ("state", "reconciler.errors", "reconciler.plan"),
-    "reconciler.supervisor": ("state", "reconciler.errors", "reconciler.backoff"),
+    "reconciler.supervisor": ("state", "reconciler.errors", "reconciler.backoff", "reconciler.journal"),
 }
 # `web` shows what all the others know, but asks the loop for it.
 MAY_NOT_IMPORT = {
@@ -33,7 +39,20 @@ MAY_NOT_IMPORT = {
     "reconciler.loop": ("reconciler.web", "reconciler.daemon", "reconciler.cli"),
     "reconciler.apply": ("reconciler.web", "reconciler.broker", "reconciler.supervisor", "reconciler.loop"),
 }
-PURE = ("diff", "plan", "status", "attempts", "backoff", "errors", "spec")
+PURE = (
+    "diff",
+    "actions",
+    "rolling",
+    "plan",
+    "autoscale",
+    "tally",
+    "exposition",
+    "status",
+    "attempts",
+    "backoff",
+    "errors",
+    "spec",
+)
 # Through these a module could look at the world or at the clock.
 WORLDLY = {"asyncio", "os", "time", "datetime", "socket", "subprocess", "threading", "signal", "pathlib", "loguru"}
 WORLDLY |= {"httpx", "pika", "starlette", "uvicorn", "watchfiles"}

@@ -93,6 +93,11 @@ class Broker:
             consumers=seen.consumers,
         )
 
+    async def ready(self, name: str) -> int | None:
+        """Its ready messages, live; None if it is not there, or not to be looked into."""
+        seen = await self._see_one(name)
+        return seen.ready if seen is not None and seen.consumers is not None else None
+
     async def declare(self, name: str, queue: Queue) -> None:
         """Makes the queue, or has the broker compare it with the one of that name: then Refused says what differs."""
         arguments = queue.broker_arguments() | ({"x-queue-type": queue.type} if queue.type != "classic" else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -11,7 +12,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reconciler.web import logs, pages, queues, system, workers
+from reconciler.web import logs, metrics, pages, pauses, queues, restarts, system, workers
 from reconciler.web.answers import ERRORS, answer, on_error
 from reconciler.web.context import Context
 
@@ -22,14 +23,18 @@ ROUTES = [
     Route("/queue/list", queues.list_queues),
     Route("/queue/publish/{queue_name:path}", queues.publish, methods=["POST"]),
     Route("/queue/clear/{queue_name:path}", queues.clear, methods=["POST"]),
+    Route("/queue/pause/{queue_name:path}", pauses.pause, methods=["POST"]),
+    Route("/queue/resume/{queue_name:path}", pauses.resume, methods=["POST"]),
     Route("/queue/delete/{queue_name:path}", queues.delete, methods=["DELETE"]),
     Route("/worker/scale/{queue_name:path}", workers.scale, methods=["POST"]),
+    Route("/worker/restart/{queue_name:path}", restarts.restart, methods=["POST"]),
     Route("/worker/list", workers.list_workers),
     Route("/worker/workers", workers.workers_with_logs, methods=["POST"]),
     Route("/worker/{queue_name:path}", workers.workers_of_queue),
     Route("/logs/workers/logs/{pid}", logs.page),
     Route("/logs/workers/stream_logs/{pid}", logs.follow),
     Route("/logs/workers/raw/{pid}", logs.raw),
+    Route("/logs/search", logs.search),
     Route("/logs/workers/view-logs/{pid}", pages.viewer),
     Route("/workers/view-logs/{pid}", pages.viewer),
     Route("/status", system.status),
@@ -38,6 +43,7 @@ ROUTES = [
     Route("/events", system.events),
     Route("/healthz", system.healthz),
     Route("/readyz", system.readyz),
+    Route("/metrics", metrics.metrics),
     Route("/openapi.json", system.openapi),
     Mount("/static", StaticFiles(directory=pages.HERE / "static")),
 ]
@@ -73,7 +79,7 @@ class Guard:
         else:
             # Modules import each other without a version: after an upgrade a browser must not mix old and new.
             fresh = {"Cache-Control": "no-cache"} if scope["path"].startswith("/static/") else {}
-            await self.app(scope, receive, with_headers(send, HEADERS | fresh))
+            await self.app(scope, receive, with_headers(send, HEADERS | fresh | {"Date": formatdate(usegmt=True)}))
 
 
 def is_foreign(headers: Headers) -> bool:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from reconciler.events import Events
 from reconciler.journal import LogFollower
 from reconciler.loop import Loop, Turn
+from reconciler.metrics import Metrics
 from reconciler.modules import Modules
 from reconciler.settings import Settings
 from reconciler.usage import Usage
@@ -31,6 +32,7 @@ class Context:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     usage: Usage = field(default_factory=Usage)
     follower: LogFollower = field(default_factory=LogFollower)
+    metrics: Metrics = field(default_factory=Metrics)
 
     def workers(self, queue: str | None = None) -> list[ObservedWorker]:
         return [w for w in self.loop.supervisor.observe() if queue is None or w.pool.queue == queue]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import yaml
 
 from reconciler.web.answers import ApiError
 from state.desired import Desired, Queue, queue_with_defaults
-from state.edit import remove, set_value
+from state.edit import EditRefused, remove, set_value
 from state.file import Edit
 from state.reader import Loader, parse
 
@@ -77,7 +79,39 @@ def zero_all(queue: str) -> Edit:
         found = parse(text.encode()).all_queues().get(queue)
         if found is None:
             raise no_such_queue(queue)
-        counts = {name: 0 for name, worker in found.workers.items() if worker.count}
+        scaled = [name for name, worker in found.workers.items() if worker.autoscale]
+        if scaled and found.pause_at(time.time()) is None:
+            way_out = f"pause the queue first, POST /queue/pause/{queue}, and resume it after"
+            raise ApiError(409, f"{scaled[0]} is autoscaled, so its number is not in the file ({way_out})")
+        counts = {name: 0 for name, worker in found.workers.items() if worker.count and name not in scaled}
         return set_counts(queue, counts)(text) if counts else text
+
+    return edit
+
+
+def pause_queue(name: str, pause: Mapping[str, Any]) -> Edit:
+    """`pause`: the reason and the end, each only if there is one."""
+
+    def edit(text: str) -> str:
+        if name not in parse(text.encode()).queues:
+            raise no_such_queue(name)
+        return set_value(text, ("queues", name, "paused"), dict(pause) or True)
+
+    return edit
+
+
+def resume_queue(name: str) -> Edit:
+    """Takes the key out; where a default or a merge pauses the queue, it says `paused: false`."""
+
+    def edit(text: str) -> str:
+        path = ("queues", name, "paused")
+        found = parse(text.encode()).queues.get(name)
+        if found is None:
+            raise no_such_queue(name)
+        if found.paused is None:
+            return text
+        with suppress(EditRefused):
+            text = remove(text, path)
+        return text if parse(text.encode()).queues[name].paused is None else set_value(text, path, False)
 
     return edit

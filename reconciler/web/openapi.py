@@ -86,6 +86,10 @@ def queue_paths() -> Schema:
         "/queue/list": get("The queues of the virtual host", [names], fields(queues={"type": "array"}), 503),
         f"/queue/publish/{name}": post("Publish; answered once confirmed", [QUEUE], message, DONE, 200),
         f"/queue/clear/{name}": post("Stop its workers and purge it", [QUEUE, WAIT], None, DONE, 200, 202),
+        f"/queue/pause/{name}": post(
+            "Let its workers drain and stand still", [QUEUE, WAIT], PAUSE, DONE, 200, 202, required=False
+        ),
+        f"/queue/resume/{name}": post("End its pause", [QUEUE, WAIT], None, DONE, 200, 202),
         f"/queue/delete/{name}": {
             "delete": operation(
                 "Take a queue out of the file and delete it",
@@ -101,6 +105,7 @@ def queue_paths() -> Schema:
 def worker_paths() -> Schema:
     scale = fields(count={"type": "integer", "minimum": 0, "maximum": MAX_COUNT}, worker_name=TEXT)
     scale["required"] = ["count"]
+    which = fields(worker_name=TEXT, pid=NUMBER)
     named = fields(queue_name=TEXT)
     named["required"] = ["queue_name"]
     workers = fields(worker_count=NUMBER, workers={"type": "array", "items": ref("WorkerProcess")})
@@ -109,6 +114,9 @@ def worker_paths() -> Schema:
     state = query("state", {"enum": list(WorkerState)}, "only in this state")
     return {
         "/worker/scale/{queue_name}": post("Set a number of workers", [QUEUE, WAIT], scale, workers, 200, 202),
+        "/worker/restart/{queue_name}": post(
+            "Replace processes, step by step", [QUEUE, WAIT], which, DONE, 200, 202, required=False
+        ),
         "/worker/{queue_name}": get("The workers of a queue", [QUEUE, only], workers, 404),
         "/worker/list": get("All workers", [of_queue, only, state], workers, 400),
         "/worker/workers": post("The workers of a queue, with their logs", [], named, workers, 200),
@@ -121,7 +129,18 @@ def log_paths() -> Schema:
     kept = [query("q", TEXT, "only lines with this text"), query("level", levels, "only lines at least as serious")]
     lines = query("lines", {"type": "integer", "minimum": 1, "maximum": 10000}, "how many, the newest")
     before = query("before", NUMBER, "only lines that end at this byte offset or before")
+    when = "ISO 8601, seconds since 1970, or 15m for that ago"
+    chosen = [
+        query("queue_name", TEXT, "only of this queue"),
+        query("worker_name", TEXT, "only of this worker"),
+        query("slot", NUMBER, "only of this slot, across its restarts"),
+        query("pid", NUMBER, "only of this process"),
+        query("since", TEXT, f"only lines from then on: {when}"),
+        query("until", TEXT, f"only lines until then: {when}"),
+    ]
+    merged = fields(lines={"type": "array"}, partial={"type": "boolean"}, workers=NUMBER)
     return {
+        "/logs/search": get("Lines of many logs, merged by time", [*chosen, lines, *kept], merged, 400, 404),
         "/logs/workers/logs/{pid}": get("Lines of a log", [pid, lines, before, *kept], fields(lines=ANY), 400, 404),
         "/logs/workers/stream_logs/{pid}": stream("A log as it grows", [pid, *kept], 400, 404),
         "/logs/workers/raw/{pid}": page("The whole log", [pid], "text/plain", 404),
@@ -141,6 +160,7 @@ def system_paths() -> Schema:
         "/events": stream("What happens, as it happens", []),
         "/healthz": get("Is the daemon alive?", [], said_ok),
         "/readyz": get("Has the first reconciliation ended?", [], said_ok, 503),
+        "/metrics": page("The numbers, as Prometheus reads them", [], "text/plain"),
         "/openapi.json": get("This document", [], {"type": "object"}),
     }
 
@@ -196,4 +216,5 @@ def said(text: str, schema: Schema) -> Schema:
 QUEUE = path_parameter("queue_name", TEXT)
 WAIT = query("wait", {"type": "number", "minimum": 0}, "seconds to wait for the state to be reached")
 DONE = fields(message=TEXT, queue_name=TEXT, revision=TEXT, converged={"type": "boolean"})
+PAUSE = fields(reason=TEXT, until={**TEXT, "description": "such as 2026-12-01T09:00Z; it ends by itself then"})
 EXPIRATION: Schema = {"type": ["integer", "string"]}

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from reconciler.diff import Properties, compare
 from reconciler.loop import Turn
+from reconciler.machine import faults_here
 from reconciler.web.answers import ApiError, answer, flag_of, invalid, read_json, text_field, wait_of
 from reconciler.web.context import Context, Write, context_of
 from reconciler.web.edits import AlreadyThere, create_queue, no_such_queue, remove_queue, validated, zero_all
@@ -79,7 +80,10 @@ async def check_new_queue(name: str, properties: dict[str, Any], context: Contex
         raise invalid("", "a text in it is not valid Unicode (it holds half of a surrogate pair)")
     newest = await context.loop.intake.newest()
     queue = validated(properties, newest)
-    faults = await context.modules.settled(Desired(version=1, queues={name: queue}))
+    asked = Desired(version=1, queues={name: queue})
+    for path, fault in faults_here(asked).items():
+        raise invalid(".".join(path[2:]), fault)
+    faults = await context.modules.settled(asked)
     for pool, fault in faults.items():
         raise invalid(f"workers.{pool.worker}", fault)
     if name not in newest.queues and (seen := await seen_if_connected(name, context)) is not None:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.loop import Turn
-from reconciler.status import plan_body
+from reconciler.status import plan_body, with_reasons
 from reconciler.web.answers import ApiError, answer, read_json, text_field, wait_of
 from reconciler.web.context import Context, context_of
 from reconciler.web.openapi import document
@@ -24,7 +24,7 @@ async def status(request: Request) -> Response:
 def status_of(context: Context) -> dict[str, Any]:
     if context.loop.last is None:
         raise ApiError(503, "the first reconciliation has not ended yet (ask again in a moment)")
-    return dict(context.loop.last.status)
+    return with_reasons(context.loop.last.status, context.loop.scaler.decisions)
 
 
 async def plan(request: Request) -> Response:

@@ -69,4 +69,5 @@ def queue_view(
         "managed": wanted is not None,
         "synced": bool(status and status["synced"]),
         "reason": status["reason"] if status else None,
+        "paused": status["paused"] if status else None,
     }

@@ -26,6 +26,7 @@ async def scale(request: Request) -> Response:
     count = count_of(body)
     queue = await queue_of(name, context)
     pool = Pool(name, await worker_of(body, name, queue, context))
+    refuse_autoscaled(pool, queue)
     before = alive(pool, context)
     write = await context.write(set_counts(name, {pool.worker: count}))
     done = await write.converged(lambda turn: is_scaled(turn, pool, count, context), seconds)
@@ -64,6 +65,17 @@ async def worker_of(body: dict[str, Any], name: str, queue: Queue, context: Cont
     return worker
 
 
+def refuse_autoscaled(pool: Pool, queue: Queue) -> None:
+    worker = queue.workers.get(pool.worker)
+    if worker is not None and worker.autoscale is not None:
+        bounds = f"{worker.autoscale.min} to {worker.autoscale.max}"
+        raise ApiError(
+            409,
+            f"{pool.worker} on {pool.queue} is autoscaled, {bounds} processes by its messages "
+            f"(change autoscale in queues.yaml, or put count in its place)",
+        )
+
+
 async def check_imports(name: str, worker: str, context: Context) -> None:
     asked = Desired(version=1, queues={name: Queue(workers={worker: Worker()})})
     for fault in (await context.modules.settled(asked)).values():
@@ -76,7 +88,14 @@ def alive(pool: Pool, context: Context) -> list[ObservedWorker]:
 
 def is_scaled(turn: Turn, pool: Pool, count: int, context: Context) -> bool:
     workers = [w for w in context.workers(pool.queue) if w.pool == pool]
+    if is_paused(turn, pool):
+        return not workers
     return len(workers) == count and all(w.state == WorkerState.READY for w in workers)
+
+
+def is_paused(turn: Turn | None, pool: Pool) -> bool:
+    status = turn.status["queues"].get(pool.queue) if turn else None
+    return bool(status and status["paused"])
 
 
 def scaled(
@@ -85,6 +104,9 @@ def scaled(
     workers = alive(pool, context)
     old, new = {w.pid for w in before}, {w.pid for w in workers}
     text = f"{pool.worker} on {pool.queue}: {len(workers)} of {count} workers"
+    paused = is_paused(context.loop.last, pool)
+    if paused:
+        text += f" while the queue is paused (POST /queue/resume/{pool.queue} brings them)"
     return {
         "queue_name": pool.queue,
         "worker_name": pool.worker,
@@ -96,6 +118,7 @@ def scaled(
         "workers_removed": len(old - new),
         "status": "scaled" if done else "partial_scale",
         "success": done,
+        "paused": paused,
         "message": text if done else f"{text}; the rest follows",
         "revision": revision,
         "converged": done,

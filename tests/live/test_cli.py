@@ -93,7 +93,7 @@ def test_help_lists_every_command_and_begins_with_a_first_round(nowhere: System)
 
 
 def test_commands_of_a_later_version_say_so(nowhere: System) -> None:
-    for command in ("import", "pause", "dead-letters", "history", "rollback", "token"):
+    for command in ("import", "explain", "dead-letters", "history", "rollback", "token"):
         assert "not supported yet" in refuses(nowhere, command)
 
 
@@ -305,6 +305,27 @@ def test_create_scale_publish_clear_and_delete_change_the_file_and_the_world(liv
 
 
 # -- logs --------------------------------------------------------------------------------------------------------
+
+
+def test_pause_resume_and_restart(live: Site) -> None:
+    until = "2099-12-01T09:00Z"
+    assert says(live, "pause", "work", "--reason", "move", "--until", until) == "Queue work paused\n"
+    assert not live.list_workers()
+    table = says(live, "status")
+    assert "paused: move (since " in table
+    assert "until 2099-12-01T09:00:00Z)" in table
+    assert "0 of 3 workers while the queue is paused" in says(live, "scale", "work", "echo", "3")
+    assert says(live, "resume", "work") == "Queue work resumed\n"
+    before = live.pids()
+    assert len(before) == 3
+    assert says(live, "restart", "work") == "Restarted 3 workers of queue work\n"
+    assert not before & live.pids()
+    pid = min(live.pids())
+    assert "Restarted 1 workers" in says(live, "restart", "work", "echo", "--pid", str(pid))
+    assert pid not in live.pids()
+    assert "queue none is not in queues.yaml" in refuses(live, "pause", "none")
+    assert "has passed already" in refuses(live, "pause", "work", "--until", "2001-01-01")
+    assert "has no worker nobody" in refuses(live, "restart", "work", "nobody")
 
 
 def test_logs_of_a_pid_are_its_newest_lines(live: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ def spec(digest: str = "new", pool: Pool = POOL) -> WorkerSpec:
 def there(name: str = "q", **seen: Any) -> ObservedQueue:
     """A queue at the broker, by default a plain one."""
     return ObservedQueue(name, **{"type": "classic", "durable": True, "arguments": {}, "unacknowledged": 0, **seen})
+
+
+def terms(spec_terms: str, digest: str = "new") -> WorkerSpec:
+    """The spec of `spec`, with other limits."""
+    return replace(spec(digest), terms=spec_terms)
 
 
 def worker(slot: int = 0, state: str = "ready", digest: str = "new", pool: Pool = POOL, **seen: Any) -> ObservedWorker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import pytest
 
 from reconciler.apply import Result, World, apply
+from reconciler.diff import RestartWish
 from reconciler.errors import BrokerUnreachable, Refused, StillInUse, Temporary
-from reconciler.plan import Action, Claim, Declare, Delete, Plan, Release, Start, Stop
+from reconciler.plan import Action, Adjust, Claim, Declare, Delete, Plan, Release, Restart, Start, Stop
 from state.desired import Queue
 from state.ledger import Ledger, Owned
 from tests.broker.fake import FakeBroker
-from tests.reconciler.support import POOL, spec, worker
+from tests.reconciler.support import POOL, spec, terms, worker
 from tests.supervisor.fake import FakeSupervisor
 
 HERE = "here /"
@@ -122,3 +124,22 @@ async def test_workers_are_started_and_stopped(world: World) -> None:
     await done(world, Stop(worker(1), "1 is wanted"))
     (left,) = world.supervisor.observe()  # type: ignore[attr-defined]
     assert (left.pool, left.slot) == (POOL, 0)
+
+
+async def test_a_worker_is_restarted_in_its_slot(world: World) -> None:
+    await done(world, Start(spec(), 3))
+    (before,) = world.supervisor.observe()  # type: ignore[attr-defined]
+    await done(world, Restart(RestartWish(POOL, 3, before.pid), "asked for"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    (after,) = world.supervisor.observe()  # type: ignore[attr-defined]
+    assert (after.slot, after.digest) == (3, before.digest)
+    assert after.pid != before.pid
+
+
+async def test_other_limits_reach_a_worker_without_another_process(world: World) -> None:
+    await done(world, Start(spec(), 0))
+    (before,) = world.supervisor.observe()  # type: ignore[attr-defined]
+    await done(world, Adjust(terms("other"), 0))
+    (after,) = world.supervisor.observe()  # type: ignore[attr-defined]
+    assert (after.pid, after.state, after.terms) == (before.pid, before.state, "other")

@@ -17,6 +17,8 @@ from reconciler.diff import (
     QueueMissing,
     QueueUnverified,
     QueueUnwanted,
+    RestartWish,
+    Wishes,
     compare,
     diff,
     same,
@@ -135,6 +137,29 @@ class TestAPool:
         assert self.changes(good, worker(1, digest="old"))
         assert self.changes(good, worker(1, digest=self.DIGEST), worker(2, digest=self.DIGEST))
         assert self.changes(good, worker(1, digest=self.DIGEST), worker(2, "stopping", digest=self.DIGEST))
+
+    def test_differs_by_what_the_supervisor_applies_unless_nobody_knows_it(self) -> None:
+        known = specs(self.WANTED)[POOL].terms
+        good = worker(0, digest=self.DIGEST, terms=known)
+        assert not self.changes(good, worker(1, digest=self.DIGEST, terms=known))
+        assert not self.changes(good, worker(1, digest=self.DIGEST, terms=None))
+        assert self.changes(good, worker(1, digest=self.DIGEST, terms="other"))
+
+    def test_is_complete_while_one_is_stopped_and_comes_back(self) -> None:
+        back = worker(1, "stopping", digest=self.DIGEST, returns=True)
+        assert not self.changes(worker(0, digest=self.DIGEST), back)
+
+    def test_has_the_number_that_is_wished_now(self) -> None:
+        both = worker(0, digest=self.DIGEST), worker(1, digest=self.DIGEST)
+        wishes = Wishes(counts={POOL: 0}, paused={"q"})
+        (change,) = diff(self.WANTED, None, {}, specs(self.WANTED), both, wishes)
+        assert (change.count, change.paused) == (0, True)  # type: ignore[union-attr]
+
+    def test_differs_as_long_as_somebody_wants_a_process_of_it_replaced(self) -> None:
+        both = worker(0, digest=self.DIGEST), worker(1, digest=self.DIGEST)
+        for slot, pid, differs in ((1, 101, 1), (1, 4711, 0), (0, 101, 0)):
+            wishes = Wishes(restarts=[RestartWish(POOL, slot, pid)])
+            assert len(diff(self.WANTED, None, {}, specs(self.WANTED), both, wishes)) == differs
 
     def test_that_left_the_file_is_unwanted(self) -> None:
         (change,) = self.changes(worker(0), of=desired(q={}))

@@ -145,3 +145,12 @@ async def test_the_newest_of_a_faulty_file_is_what_is_in_force(site: Site) -> No
 async def test_a_memory_that_cannot_be_written_keeps_no_good_file_out(site: Site) -> None:
     site.last_good.mkdir()
     assert (await site.intake.read()).current
+
+
+async def test_a_user_that_this_machine_does_not_have_is_a_fault_at_its_line(site: Site) -> None:
+    before = (await site.intake.read()).in_force
+    site.save("version: 1\nqueues:\n  a:\n    workers:\n      w: {count: 1, user: nobody-at-all}\n")
+    reading = await site.intake.read()
+    assert reading.in_force == before
+    (fault,) = reading.faults
+    assert str(fault).startswith("queues.yaml:5:27: queues.a.workers.w.user: there is no user nobody-at-all")

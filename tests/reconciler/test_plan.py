@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -238,48 +237,6 @@ class TestScaling:
         assert len(set(stopped)) == len(stopped), "nobody is told twice"
         assert not {w.slot for w in workers if w.state == "stopping"} & set(stopped)
         assert not set(started) & {w.slot for w in workers}
-
-
-class TestRolling:
-    """To a new spec a few at a time: at most a quarter of the pool, and one always."""
-
-    @pytest.mark.parametrize(("count", "batch"), [(1, 1), (2, 1), (4, 1), (5, 1), (7, 1), (8, 2), (20, 5), (100, 25)])
-    def test_stops_a_quarter_at_once(self, count: int, batch: int) -> None:
-        assert len(steps(count, *(worker(slot, digest="old") for slot in range(count)))) == batch
-
-    def test_waits_until_the_new_ones_work(self) -> None:
-        old = [worker(slot, digest="old") for slot in range(3)]
-        assert steps(4, *old, worker(3, "stopping", digest="old")) == [("start", 4)]
-        assert steps(4, *old, worker(4, "starting")) == []
-        assert steps(4, *old, worker(4)) == [("stop", 2)]
-
-    def test_never_goes_on_where_the_new_ones_do_not_come_up(self) -> None:
-        old = [worker(slot, digest="old") for slot in range(3)]
-        assert steps(4, *old, worker(4, "backoff")) == []
-        assert steps(4, *old, worker(4, "fatal")) == []
-
-    def test_replaces_at_once_what_does_not_work_anyway(self) -> None:
-        workers = [worker(0, "backoff", digest="old"), worker(1, "fatal", digest="old"), worker(2), worker(3)]
-        assert {slot for _, slot in steps(4, *workers)} == {0, 1}
-
-    def test_begins_with_the_idle(self) -> None:
-        workers = [worker(slot, digest="old", busy=slot != 1) for slot in range(4)]
-        assert steps(4, *workers) == [("stop", 1)]
-
-    @given(
-        st.lists(
-            st.tuples(st.sampled_from(["starting", "ready", "backoff", "stopping"]), st.sampled_from(["new", "old"])),
-            min_size=1,
-            max_size=24,
-        )
-    )
-    def test_three_quarters_of_what_works_go_on_working(self, seen: list[tuple[str, str]]) -> None:
-        workers = [worker(slot, state, digest) for slot, (state, digest) in enumerate(seen)]
-        count = sum(w.state != "stopping" for w in workers)
-        ready = {w.slot for w in workers if w.state == "ready"}
-        stopped = {slot for kind, slot in steps(count, *workers) if kind == "stop"} & ready
-        missing = count - len(ready - stopped)
-        assert not stopped or missing <= max(1, math.floor(count / 4))
 
 
 @given(

@@ -33,6 +33,7 @@ def test_all_is_well_when_the_queue_is_there_and_its_workers_are_ready() -> None
         "healthy": True,
         "messages": 4,
         "reason": None,
+        "paused": None,
         "workers": {"w": {"desired": 2, "ready": 2, "restarts": 0}},
     }
     assert (found["revision"], found["file_error"], found["pending"], found["held"]) == ("f00d", None, [], None)
@@ -136,6 +137,55 @@ def test_what_is_held_is_shown_with_its_messages_and_what_lifts_it() -> None:
 def test_as_long_as_something_is_held_not_all_is_synced_though_every_listed_queue_is() -> None:
     found = status(there(), plan=Plan(held=(Held("old", "5 messages are in it", 5),)))
     assert (found["synced"], found["queues"]["q"]["synced"], found["healthy"]) == (False, True, True)
+
+
+SINCE = 1_796_115_600.0  # 2026-12-01T09:00Z
+
+
+def paused(words: Any, *workers: Any) -> dict[str, Any]:
+    file = desired(q={"paused": words, "workers": {"w": 2}})
+    return status(there(), workers=workers, file=file, paused={"q": SINCE})
+
+
+def test_a_paused_queue_without_workers_is_well_and_says_why_and_since_when() -> None:
+    found = paused({"reason": "the mail server moves", "until": "2026-12-02T09:00Z"})
+    assert (found["synced"], found["healthy"]) == (True, True)
+    queue = found["queues"]["q"]
+    assert queue["paused"] == {
+        "reason": "the mail server moves",
+        "since": "2026-12-01T09:00:00Z",
+        "until": "2026-12-02T09:00:00Z",
+    }
+    assert queue["reason"] == ("paused: the mail server moves (since 2026-12-01T09:00:00Z, until 2026-12-02T09:00:00Z)")
+    assert queue["workers"] == {"w": {"desired": 2, "ready": 0, "restarts": 0}}, "what it comes back with"
+    assert paused(True)["queues"]["q"]["reason"] == "paused (since 2026-12-01T09:00:00Z)"
+
+
+def test_a_queue_about_to_pause_is_not_synced_until_its_workers_are_gone() -> None:
+    found = paused(True, worker(0, "stopping"), worker(1))["queues"]["q"]
+    assert (found["synced"], found["healthy"]) == (False, True)
+
+
+def test_a_pause_does_not_hide_that_a_queue_is_missing() -> None:
+    file = desired(q={"paused": True})
+    found = status(file=file, workers=(), paused={"q": SINCE})["queues"]["q"]
+    assert (found["synced"], found["reason"]) == (False, "the queue is not at the broker yet")
+
+
+def test_a_pause_that_is_over_is_none() -> None:
+    file = desired(q={"paused": True, "workers": {"w": 2}})
+    found = status(there(), file=file)["queues"]["q"]
+    assert (found["paused"], found["reason"], found["synced"]) == (None, None, True)
+
+
+def test_a_worker_that_comes_back_after_its_stop_is_wanted_and_missed() -> None:
+    found = status(there(), workers=(worker(0), worker(1, "stopping", returns=True)))["queues"]["q"]
+    assert (found["synced"], found["healthy"], found["reason"]) == (True, False, "w: 1 of 2 ready")
+
+
+def test_all_that_is_held_of_one_queue_is_told() -> None:
+    plan = Plan(held=(Held("q", "w: roll halted", worker="w"), Held("q", "v: roll halted", worker="v")))
+    assert status(there(), plan=plan)["queues"]["q"]["reason"] == "w: roll halted; v: roll halted"
 
 
 def test_a_dead_letter_queue_that_is_only_implied_has_a_status_too() -> None:

@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.apply import Result, World, apply
-from reconciler.diff import diff
-from reconciler.plan import Context, Delete, Plan, make_plan
+from reconciler.diff import RestartWish, Wishes, diff
+from reconciler.plan import Context, Delete, Plan, Restart, make_plan
 from state.desired import Desired, Queue
 from state.ledger import Ledger
 from state.processes import WorkerState
 from tests.broker.fake import FakeBroker
-from tests.reconciler.support import desired, specs
+from tests.reconciler.support import POOL, desired, specs
 from tests.supervisor.fake import FakeSupervisor
 
+NO_WISHES = Wishes()
 ENOUGH = 60  # turns; a pool of a few workers has rolled by then
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "e", "f", "g"])
@@ -55,10 +56,10 @@ class Site:
     def __post_init__(self) -> None:
         self.ledger = Ledger.load(self.folder / "ledger.json")
 
-    async def plan(self, file: Desired, confirmed: bool = False) -> Plan:
+    async def plan(self, file: Desired, confirmed: bool = False, wishes: Wishes = NO_WISHES) -> Plan:
         seen = await self.broker.observe({*file.all_queues(), *self.ledger.owned(f"fake {self.broker.vhost}")})
         owned = self.ledger.owned(seen.identity)
-        changes = diff(file, seen.queues, owned, specs(file), self.supervisor.observe())
+        changes = diff(file, seen.queues, owned, specs(file), self.supervisor.observe(), wishes)
         return make_plan(changes, Context(len(owned), confirmed, dict(self.ledger.requests)))
 
     async def turn(self, file: Desired, confirmed: bool = False) -> Plan:
@@ -169,13 +170,121 @@ def test_what_others_delete_is_made_again(file: Desired, names: list[str]) -> No
     run(story)
 
 
+def working(site: Site) -> int:
+    return sum(worker.state == WorkerState.READY for worker in site.supervisor.observe())
+
+
 def test_a_pool_keeps_three_quarters_at_work_all_the_way_to_new_settings() -> None:
     async def story(site: Site) -> None:
         await site.rest(desired(q={"workers": {"w": {"count": 8, "prefetch": 1}}}))
         new, least = desired(q={"workers": {"w": {"count": 8, "prefetch": 2}}}), 8
-        while (plan := await site.turn(new)) != Plan():
-            least = min(least, 8 - sum(str(action).startswith("stop") for action in plan.actions))
+        while await site.turn(new) != Plan():
+            least = min(least, working(site))
         assert least == 6
         assert {worker.digest for worker in site.supervisor.observe()} == {spec.digest for spec in specs(new).values()}
+
+    run(story)
+
+
+def eight(prefetch: int) -> Desired:
+    return desired(q={"workers": {"w": {"count": 8, "prefetch": prefetch}}})
+
+
+async def until_halted(site: Site, file: Desired) -> Plan:
+    """Turns in which no process of `file`'s spec ever gets ready."""
+    digest = specs(file)[POOL].digest
+    for _ in range(ENOUGH):
+        plan = await site.turn(file)
+        for worker in site.supervisor.observe():
+            if worker.digest == digest and worker.state == WorkerState.STARTING:
+                site.supervisor.die(worker.pool, worker.slot, text="no database")
+        if plan.held and not plan.actions:
+            return plan
+    raise AssertionError("the roll is never halted")
+
+
+async def rolled_to(site: Site, file: Desired) -> None:
+    site.supervisor.auto_ready = True
+    for _ in range(ENOUGH):
+        if await site.turn(file) == Plan() and working(site) == 8:
+            break
+    assert {worker.digest for worker in site.supervisor.observe()} == {specs(file)[POOL].digest}
+
+
+def test_a_roll_whose_first_process_dies_is_halted_there_and_goes_on_once_it_lives() -> None:
+    async def story(site: Site) -> None:
+        await site.rest(eight(1))
+        site.supervisor.auto_ready = False
+        plan = await until_halted(site, eight(2))
+        assert "roll halted after 1 of 8: exit code 1: no database; the other 7" in plan.held[0].reason
+        assert working(site) == 7
+        for _ in range(5):
+            assert (await site.turn(eight(2))).actions == ()
+        (failed,) = (worker for worker in site.supervisor.observe() if worker.state == WorkerState.BACKOFF)
+        site.supervisor.auto_ready = True
+        site.supervisor.retry(failed.pool, failed.slot)
+        await rolled_to(site, eight(2))
+
+    run(story)
+
+
+def test_a_bad_roll_is_followed_by_a_good_one_and_never_are_there_fewer_than_three_quarters() -> None:
+    async def story(site: Site) -> None:
+        await site.rest(eight(1))
+        for bad in (2, 3, 4):
+            site.supervisor.auto_ready = False
+            await until_halted(site, eight(bad))
+            assert working(site) >= 6
+        await rolled_to(site, eight(5))
+
+    run(story)
+
+
+def test_a_daemon_that_starts_anew_amid_a_halted_roll_halts_it_again() -> None:
+    async def story(site: Site) -> None:
+        await site.rest(eight(1))
+        site.supervisor.auto_ready = False
+        for _ in range(4):
+            await until_halted(site, eight(2))
+            for worker in site.supervisor.observe():  # the next daemon knows only of those that live
+                if worker.state == WorkerState.BACKOFF:
+                    site.supervisor.stop_worker(worker.pool, worker.slot)
+            assert working(site) >= 6
+        await rolled_to(site, eight(2))
+
+    run(story)
+
+
+def test_a_restart_of_a_pool_goes_round_once_and_keeps_three_quarters_at_work() -> None:
+    async def story(site: Site) -> None:
+        await site.rest(eight(1))
+        before = {worker.pid for worker in site.supervisor.observe()}
+        wishes = {RestartWish(POOL, worker.slot, worker.pid) for worker in site.supervisor.observe()}
+        for _ in range(ENOUGH):
+            plan = await site.plan(eight(1), wishes=Wishes(restarts=wishes))
+            await apply(plan, World(site.broker, site.supervisor, site.ledger, f"fake {site.broker.vhost}"))
+            wishes -= {action.wish for action in plan.actions if isinstance(action, Restart)}
+            assert all(isinstance(action, Restart) for action in plan.actions)
+            assert working(site) >= 6
+            for _ in range(3):
+                await asyncio.sleep(0)
+        assert not wishes
+        after = {worker.pid for worker in site.supervisor.observe()}
+        assert len(after) == 8
+        assert not before & after
+        assert await site.plan(eight(1)) == Plan()
+
+    run(story)
+
+
+def test_other_limits_reach_every_process_and_replace_none() -> None:
+    async def story(site: Site) -> None:
+        await site.rest(eight(1))
+        before = {worker.pid for worker in site.supervisor.observe()}
+        other = desired(q={"workers": {"w": {"count": 8, "prefetch": 1, "max_memory": "1GiB"}}})
+        await site.rest(other)
+        assert {worker.pid for worker in site.supervisor.observe()} == before
+        assert {worker.terms for worker in site.supervisor.observe()} == {specs(other)[POOL].terms}
+        assert await site.plan(other) == Plan()
 
     run(story)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from state.desired import MAX_COUNT, NOTHING, Desired, Queue, Worker
+from state.desired import MAX_COUNT, NOTHING, Desired, Pause, Queue, Worker
 from state.faults import details
 from state.processes import Pool
 
@@ -148,6 +149,145 @@ class TestAWorker:
         assert {pool: worker.count for pool, worker in pools.items()} == {Pool("a", "w"): 1, Pool("b", "w"): 2}
 
 
+def one(**worker: Any) -> Worker:
+    return desired({"q": {"workers": {"w": worker}}}).queues["q"].workers["w"]
+
+
+def fault_of_worker(**worker: Any) -> dict[str, str]:
+    found = faults({"q": {"workers": {"w": worker}}})
+    return {path.removeprefix("queues.q.workers.w."): message for path, message in found.items()}
+
+
+class TestHowAWorkerIsRun:
+    def test_with_units_or_with_plain_numbers(self) -> None:
+        said = one(
+            grace="1m", watchdog="2m", message_timeout=1.5, max_memory="512MiB", max_age="1d", log_max="1MB",
+            log_age="7d", limits={"nofile": 4096, "core": 0, "as": "2GiB"},
+        )  # fmt: skip
+        assert (said.grace, said.watchdog, said.message_timeout, said.max_memory) == (60, 120, 1.5, 512 * 2**20)
+        assert (said.max_age, said.log_max, said.log_age) == (86400, 1_000_000, 7 * 86400)
+        assert said.limits == {"nofile": 4096, "core": 0, "as": 2 * 2**30}
+
+    def test_that_says_nothing_is_limited_only_in_its_logs(self) -> None:
+        plain = one()
+        assert (plain.spawn, plain.max_unavailable, plain.max_restarts) == ("zygote", "25%", None)
+        assert (plain.log_max, plain.log_keep, plain.log_age, plain.log_format) == (50_000_000, 5, 30 * 86400, None)
+        never = (plain.watchdog, plain.message_timeout, plain.max_memory, plain.max_messages, plain.max_age)
+        kernel = (plain.nice, plain.cpu_affinity, plain.user)
+        assert {*never, *kernel} == {None}
+        assert plain.limits == {}
+
+    @pytest.mark.parametrize(
+        ("key", "value", "said"),
+        [
+            ("watchdog", "10", "text such as 30s"),
+            ("watchdog", 0, "too small"),
+            ("grace", "2d", "172800 is too large (at most 86400)"),
+            ("max_memory", "512M", "text such as 512MiB"),
+            ("max_memory", "1kB", "too small (at least 1048576)"),
+            ("max_messages", 0, "too small"),
+            ("max_restarts", -1, "too small"),
+            ("max_restarts", 1.5, "not a whole number"),
+            ("max_unavailable", "0%", 'a share such as "25%"'),
+            ("max_unavailable", 0, 'a share such as "25%"'),
+            ("spawn", "fork", "none of 'zygote' or 'exec'"),
+            ("nice", 20, "at most 19"),
+            ("user", "", "a name or a number"),
+            ("user", "a b", "a name or a number"),
+            ("log_keep", -1, "too small"),
+            ("log_format", "xml", "none of 'text' or 'json'"),
+        ],
+    )
+    def test_a_value_that_does_not_fit_says_what_would(self, key: str, value: Any, said: str) -> None:
+        assert said in fault_of_worker(**{key: value})[key]
+
+    def test_processors_are_numbered_from_zero(self) -> None:
+        assert one(cpu_affinity=[0, 1]).cpu_affinity == [0, 1]
+        assert "too small" in fault_of_worker(cpu_affinity=[-1])["cpu_affinity.0"]
+        assert "empty" in fault_of_worker(cpu_affinity=[])["cpu_affinity"]
+
+    @pytest.mark.parametrize(
+        ("name", "near"), [("nofiles", "nofile"), ("RLIMIT_AS", "as"), ("memlok", "memlock"), ("xyz", "known: as")]
+    )
+    def test_a_limit_that_the_kernel_does_not_know_is_refused_with_the_nearest(self, name: str, near: str) -> None:
+        assert near in fault_of_worker(limits={name: 1})[f"limits.{name}.[key]"]
+
+    def test_a_limit_has_a_fault_of_its_own(self) -> None:
+        assert "a size is" in fault_of_worker(limits={"as": "2G"})["limits.as"]
+
+    def test_a_user_may_be_a_number(self) -> None:
+        assert one(user=1000).user == "1000"
+
+    def test_a_command_is_always_executed(self) -> None:
+        assert not one(command=["node"]).forked
+        assert one().forked
+        assert not one(spawn="exec").forked
+        assert "spawn: exec" in fault_of_worker(command=["node"], spawn="zygote")["spawn"]
+        assert one(command=["node"], spawn="exec")
+
+    def test_a_default_for_python_workers_is_no_fault_of_a_command(self) -> None:
+        defaults = {"worker": {"spawn": "zygote", "max_memory": "1GiB"}}
+        queues = {"q": {"workers": {"w": {"command": ["node"]}, "v": 1}}}
+        workers = desired(queues, defaults=defaults).queues["q"].workers
+        assert (workers["w"].forked, workers["v"].forked) == (False, True)
+        assert workers["w"].max_memory == workers["v"].max_memory == 2**30
+
+    def test_null_takes_a_default_away(self) -> None:
+        defaults = {"worker": {"watchdog": 10}}
+        assert (
+            desired({"q": {"workers": {"w": {"watchdog": None}}}}, defaults=defaults).queues["q"].workers["w"].watchdog
+            is None
+        )
+
+
+NINE = 1_796_115_600.0  # 2026-12-01T09:00Z
+
+
+class TestAPause:
+    def test_is_true_or_says_why_and_until_when(self) -> None:
+        assert desired({"q": {"paused": True}}).queues["q"].paused == Pause()
+        pause = desired({"q": {"paused": {"reason": "move", "until": "2026-12-01T09:00Z"}}}).queues["q"].paused
+        assert pause
+        assert (pause.reason, pause.until and pause.until.timestamp()) == ("move", NINE)
+
+    @pytest.mark.parametrize("paused", [False, {"until": "2026-12-01T09:00Z"}])
+    def test_that_is_false_or_over_is_none(self, paused: Any) -> None:
+        assert desired({"q": {"paused": paused}}).queues["q"].pause_at(NINE) is None
+
+    def test_holds_until_its_end_and_no_longer(self) -> None:
+        queues = desired(
+            {"q": {"paused": {"until": "2026-12-01T09:00Z"}, "workers": {"w": 3}}, "p": {"workers": {"w": 1}}}
+        )
+        w, other = Pool("q", "w"), Pool("p", "w")
+        assert queues.counts(NINE - 0.001) == {w: 0, other: 1}
+        assert queues.next_resume(NINE - 60) == NINE
+        assert queues.counts(NINE) == {w: 3, other: 1}
+        assert queues.next_resume(NINE) == math.inf
+
+    def test_without_an_end_waits_for_a_person(self) -> None:
+        queues = desired({"q": {"paused": {}, "workers": {"w": 3}}})
+        assert queues.counts(NINE * 2) == {Pool("q", "w"): 0}
+        assert queues.next_resume(NINE) == math.inf
+
+    @pytest.mark.parametrize(
+        ("paused", "path", "said"),
+        [
+            (None, "paused", "nothing stands behind"),
+            (1, "paused", "write true, or a mapping"),
+            ("yes please", "paused", "write true, or a mapping"),
+            ({"until": "soon"}, "paused.until", "2026-12-01T09:00Z"),
+            ({"reason": 7}, "paused.reason", "not text"),
+            ({"untill": 1}, "paused.untill.[key]", "did you mean until?"),
+        ],
+    )
+    def test_has_faults_of_its_own(self, paused: Any, path: str, said: str) -> None:
+        assert said in faults({"q": {"paused": paused}})[f"queues.q.{path}"]
+
+    def test_can_be_a_default_that_a_queue_does_not_share(self) -> None:
+        queues = desired({"q": {}, "p": {"paused": False}}, defaults={"queue": {"paused": True}})
+        assert set(queues.paused(NINE)) == {"q"}
+
+
 class TestDefaults:
     DEFAULTS = {"queue": {"type": "quorum"}, "worker": {"prefetch": 3, "count": 2}}  # noqa: RUF012
 
@@ -180,10 +320,6 @@ class TestKeysOfLaterVersions:
     @pytest.mark.parametrize("key", ["bindings", "retry"])
     def test_in_a_queue_are_refused_by_name(self, key: str) -> None:
         assert f"{key} is not supported yet" in fault_of(**{key: {}})
-
-    @pytest.mark.parametrize("key", ["autoscale", "max_memory", "watchdog"])
-    def test_in_a_worker_are_refused_by_name(self, key: str) -> None:
-        assert f"{key} is not supported yet" in fault_of(workers={"w": {key: 1}})
 
     @pytest.mark.parametrize("value", ["recreate-if-empty", "migrate"])
     def test_values_of_on_change_are_refused_by_name(self, value: str) -> None:

@@ -127,6 +127,34 @@ def test_an_empty_file_is_met_with_what_to_write(system: System, page: Page) -> 
     expect(page.get_by_role("heading", name="No queues yet")).to_be_hidden()
 
 
+def test_a_paused_queue_is_shown_as_paused_and_not_as_broken(system: System, page: Page) -> None:
+    system.write("version: 1\nqueues:\n  emails:\n    workers:\n      echo: 2\n")
+    system.settled()
+    page.goto(system.url)
+    expect(row(page, "emails")).to_contain_text("Synced")
+    system.post("/queue/pause/emails", {"reason": "the <b>mail</b> server moves"})
+    emails = row(page, "emails")
+    expect(emails).to_contain_text("Paused")
+    expect(emails).to_contain_text(re.compile(r"paused (just now|\d+ s ago): the <b>mail</b> server moves"))
+    expect(page.locator("#state")).to_have_text("Synced")
+    expect(page.locator("#count-problems")).to_have_text("0")
+    expect(opened(page, "emails")).to_contain_text("paused, 2 when it is resumed")
+    system.post("/queue/resume/emails")
+    expect(emails).to_contain_text("echo2/2")
+    expect(emails).to_contain_text("Synced")
+
+
+def test_an_autoscaled_pool_shows_its_number_and_why_in_place_of_the_buttons(system: System, page: Page) -> None:
+    scale = "{min: 1, max: 4, backlog: 100}"
+    system.write(f"version: 1\nqueues:\n  emails:\n    workers:\n      echo: {{autoscale: {scale}}}\n      say: 1\n")
+    system.settled()
+    page.goto(system.url)
+    emails = opened(page, "emails")
+    expect(emails).to_contain_text("1 of 1 ready · autoscaled 1–4: backlog 0 / 100, at least 1")
+    expect(emails.get_by_label("Workers of say")).to_be_visible()
+    expect(emails.get_by_label("Workers of echo")).to_be_hidden()
+
+
 def test_queues_are_listed_and_a_changed_file_shows_without_a_reload(system: System, page: Page) -> None:
     system.write("version: 1\nqueues:\n  emails:\n    type: quorum\n    workers:\n      echo: 2\n  audit: {}\n")
     page.goto(system.url)

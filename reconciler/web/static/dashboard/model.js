@@ -42,6 +42,7 @@ function one(name, status, seen, workers, held, away) {
     managed,
     seen,
     held: held ?? null,
+    paused: status?.paused ?? null,
     type: seen?.type ?? null,
     durable: seen?.durable ?? null,
     state: seen?.state ?? null,
@@ -51,6 +52,7 @@ function one(name, status, seen, workers, held, away) {
     reason: held?.reason ?? status?.reason ?? null,
     pools: poolsOf(status?.workers ?? {}, workers),
   };
+  for (const pool of queue.pools) pool.paused = queue.paused !== null;
   return Object.assign(queue, assess(queue, status));
 }
 
@@ -75,6 +77,11 @@ function assess(queue, status) {
   if (!queue.managed) return { badge: "Unmanaged", tone: "mute", problem: false, working: false };
   const states = queue.pools.flatMap((pool) => pool.workers.map((worker) => worker.state));
   const broken = states.some((state) => BROKEN.has(state));
+  if (queue.paused && status.healthy) {
+    return status.synced
+      ? { badge: "Paused", tone: "mute", problem: false, working: false }
+      : { badge: "Pausing", tone: "info", problem: false, working: true };
+  }
   const short = queue.pools.some((pool) => pool.declared && pool.ready !== pool.desired);
   const moving = states.some((state) => MOVING.has(state)) || (short && !status.synced);
   if (broken) return { badge: "Unhealthy", tone: "bad", problem: true, working: false };
@@ -106,7 +113,7 @@ export function totals(queues) {
     if (queue.messages !== null) sum.messages = (sum.messages ?? 0) + queue.messages;
     for (const pool of queue.pools) {
       sum.ready += pool.ready;
-      sum.desired += pool.desired;
+      if (!pool.paused) sum.desired += pool.desired;
     }
   }
   return sum;

@@ -1,7 +1,7 @@
 // One queue: a line of two rows of text, always of the same height, and what it opens to.
 
 import { el, icon, setAttribute, setClass, setHidden, setText, svg } from "../dom.js";
-import { count, exact, plural, visible } from "../format.js";
+import { ago, count, exact, plural, time, visible } from "../format.js";
 import { PoolView } from "./workers.js";
 
 const CHIPS = 2; // pools named in the closed line; the rest is a number
@@ -58,8 +58,9 @@ export class QueueRow {
   update(queue, now) {
     this.queue = queue;
     setText(this.type, queue.type ?? "queue");
-    setText(this.line, visible(queue.reason ?? describe(queue)));
-    setClass(this.line, queue.reason ? `queue-line tone-${queue.tone} is-reason` : "queue-line");
+    const reason = reasonOf(queue, now);
+    setText(this.line, visible(reason ?? describe(queue)));
+    setClass(this.line, reason ? `queue-line tone-${queue.tone} is-reason` : "queue-line");
     setAttribute(this.line, "title", queue.reason ?? "");
     this.ready.set(queue.ready);
     this.flight.set(queue.unacknowledged);
@@ -84,7 +85,7 @@ export class QueueRow {
     setHidden(this.rest, more.length === 0);
     setText(this.rest, `+${more.length}`);
     setAttribute(this.rest, "title", more.map((p) => `${p.name} ${p.ready}/${p.desired}`).join("\n"));
-    setClass(this.rest, `chip chip-rest tone-${more.some((p) => p.ready !== p.desired) ? "warn" : "ok"}`);
+    setClass(this.rest, `chip chip-rest tone-${more.some((p) => !p.paused && p.ready !== p.desired) ? "warn" : "ok"}`);
   }
 
   draw(history, now) {
@@ -109,6 +110,15 @@ export class QueueRow {
       this.toggle.removeAttribute("aria-controls");
     }
   }
+}
+
+/** What is to be said of it before anything else; of a pause, how long ago it began. */
+function reasonOf(queue, now) {
+  if (!queue.paused || queue.problem) return queue.reason;
+  const { reason, since, until } = queue.paused;
+  const parts = [`paused ${ago(now - (time(since) ?? now))}`];
+  if (until) parts.push(`until ${new Date(time(until)).toLocaleString("en-GB")}`);
+  return parts.join(", ") + (reason ? `: ${reason}` : "");
 }
 
 function describe(queue) {
@@ -142,13 +152,15 @@ class Chip {
 
   update(pool) {
     const broken = pool.workers.some((worker) => worker.state === "backoff" || worker.state === "fatal");
-    const tone = pool.ready === pool.desired ? (pool.desired ? "ok" : "mute") : broken ? "bad" : "info";
+    const asWanted = pool.ready === (pool.paused ? 0 : pool.desired);
+    const tone = asWanted ? (pool.ready ? "ok" : "mute") : broken ? "bad" : "info";
     setClass(this.el, `chip tone-${tone}`);
     setText(this.name, visible(pool.name));
     setText(this.count, `${pool.ready}/${pool.desired}`);
     setText(this.restarts, pool.restarts ? `↻\u2009${count(pool.restarts)}` : "");
     const restarts = pool.restarts ? `, ${plural(pool.restarts, "restart")}` : "";
-    setAttribute(this.el, "title", `${pool.name}: ${pool.ready} of ${pool.desired} ready${restarts}`);
+    const scaling = pool.autoscale ? `, autoscaled: ${pool.autoscale.reason}` : "";
+    setAttribute(this.el, "title", `${pool.name}: ${pool.ready} of ${pool.desired} ready${restarts}${scaling}`);
   }
 }
 
@@ -169,8 +181,9 @@ class Detail {
   }
 
   update(queue, now) {
-    setText(this.reason, visible(queue.reason ?? ""));
-    setHidden(this.reason, !queue.reason);
+    const reason = reasonOf(queue, now);
+    setText(this.reason, visible(reason ?? ""));
+    setHidden(this.reason, !reason);
     setClass(this.reason, `detail-reason tone-${queue.tone}`);
     setText(this.values.Name, visible(queue.name));
     setText(this.values.Messages, messages(queue));

@@ -32,8 +32,10 @@ export class PoolView {
   update(pool, now) {
     this.pool = pool;
     this.stepper.update(pool.desired);
-    setHidden(this.stepper.el, !pool.declared);
-    const text = pool.declared ? `${count(pool.ready)} of ${count(pool.desired)} ready` : "no longer in the file";
+    setHidden(this.stepper.el, !pool.declared || pool.autoscale !== undefined);
+    const wanted = pool.paused ? `paused, ${count(pool.desired)} when it is resumed` : `${count(pool.ready)} of ${count(pool.desired)} ready`;
+    const scaling = pool.autoscale ? ` · autoscaled ${count(pool.autoscale.min)}–${count(pool.autoscale.max)}: ${pool.autoscale.reason}` : "";
+    const text = pool.declared ? wanted + scaling : "no longer in the file";
     setText(this.count, text);
     setText(this.restarts, pool.restarts ? plural(pool.restarts, "restart") : "");
     this.fill(this.chosen(pool.workers), now);

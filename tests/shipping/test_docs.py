@@ -1,0 +1,28 @@
+"""docs/queues.md tells of every key of the file, and its examples are valid."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from state.desired import Desired, Pause, Queue, Worker
+from state.reader import parse
+
+PAGE = (Path(__file__).parents[2] / "docs" / "queues.md").read_text()
+
+
+@pytest.mark.parametrize("key", [*Queue.model_fields, *Worker.model_fields])
+def test_every_key_has_a_line_of_a_table(key: str) -> None:
+    assert re.search(rf"^\| `{key}` \|", PAGE, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("key", [*Desired.model_fields, *Pause.model_fields])
+def test_the_others_are_told_of(key: str) -> None:
+    assert re.search(rf"\b{key}\b", PAGE)
+
+
+def test_its_file_is_valid() -> None:
+    example = next(text for text in re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL) if "paused" in text)
+    assert parse(f"version: 1\n{example}".encode()).queues["emails"].paused

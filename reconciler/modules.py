@@ -13,25 +13,32 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reconciler.settings import Runtime
+from reconciler.spec import environment
 from state.desired import Desired
 from state.processes import Pool
 
 CHECK_SECONDS = 120.0
+# What the supervisor gives each process of its own: a module that asks for it at import must not fail for that.
+STAND_INS = {"SLOT": "0", "LOG_FILE": os.devnull, "NOTIFY_SOCKET": os.devnull}
 SETTLE_SECONDS = 0.3  # as for the file: what is saved in pieces is not imported half
 
 
 @dataclass(frozen=True)
 class Module:
-    """One worker module as it stands: another content or another environment is another question."""
+    """One worker module as it stands: another content or another environment is another question.
+
+    What a worker is given beyond its own `env`, such as QUEUE_NAME, makes none: `given` is the first pool's.
+    """
 
     name: str
     env: tuple[tuple[str, str], ...]
     stamp: tuple[int, int] | None  # modification time in ns and size; None if there is no such file
+    given: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @property
     def settles_in(self) -> float:
@@ -84,7 +91,9 @@ class Modules:
             if worker.command is None:
                 if pool.worker not in stamps:
                     stamps[pool.worker] = stamp_of(self._runtime.workers / f"{pool.worker}.py")
-                found[pool] = Module(pool.worker, tuple(sorted(worker.env.items())), stamps[pool.worker])
+                env = tuple(sorted(worker.env.items()))
+                given = tuple(environment(pool, worker, self._runtime).items())
+                found[pool] = Module(pool.worker, env, stamps[pool.worker], given)
         return found
 
     def _check(self, modules: set[Module]) -> None:
@@ -136,9 +145,9 @@ def digest_of(path: Path) -> str:
 def ask(modules: Iterable[Module], runtime: Runtime) -> dict[Module, str | None]:
     """Has the modules imported in another process; blocks. A verdict is None for a good one, else what is wrong."""
     modules = list(modules)
-    question = json.dumps([{"module": m.name, "env": {**given(m, runtime), **dict(m.env)}} for m in modules])
+    question = json.dumps([{"module": m.name, "env": {**STAND_INS, **dict(m.given)}} for m in modules])
     command = [runtime.python, "-P", runtime.entry, "check"]
-    env = {**os.environ, "WORKERS_FOLDER": str(runtime.workers), "AMQP_URL": runtime.amqp_url}
+    env = {**os.environ, "WORKERS_FOLDER": str(runtime.workers)}
     try:
         done = subprocess.run(
             command, input=question, capture_output=True, text=True, env=env, timeout=CHECK_SECONDS, check=False,
@@ -148,10 +157,6 @@ def ask(modules: Iterable[Module], runtime: Runtime) -> dict[Module, str | None]
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
         return dict.fromkeys(modules, f"the module could not be checked: {error}")
     return {module: verdict_of(answers[i] if i < len(answers) else None) for i, module in enumerate(modules)}
-
-
-def given(module: Module, runtime: Runtime) -> dict[str, str]:
-    return {"WORKER_NAME": module.name}
 
 
 def verdict_of(answer: Mapping[str, Any] | None) -> str | None:

@@ -110,7 +110,8 @@ def desired_of(pool: Pool, wanted: Worker, seen: Seen) -> int:
 
 
 def pool_view(pool: PoolStatus) -> dict[str, Any]:
-    return {"desired": pool.desired, "ready": pool.ready, "restarts": pool.restarts}
+    shown: dict[str, Any] = {"desired": pool.desired, "ready": pool.ready, "restarts": pool.restarts}
+    return shown | ({"spawn": "exec", "spawn_reason": pool.executed} if pool.executed else {})
 
 
 def scaling_view(pool: Pool, queue: Queue, seen: Seen) -> dict[str, Any]:
@@ -170,6 +171,7 @@ class PoolStatus:
     restarts: int
     settled: bool  # as many slots as wanted, none on its way out
     reason: str | None  # why not all are ready
+    executed: str | None = None  # why its processes are not forked, though they should be
 
 
 def pool_status(name: str, desired: int, workers: list[ObservedWorker], paused: bool = False) -> PoolStatus:
@@ -183,6 +185,7 @@ def pool_status(name: str, desired: int, workers: list[ObservedWorker], paused: 
         restarts=sum(w.restarts for w in workers),
         settled=len(workers) == len(kept) == (0 if paused else desired),
         reason=None if paused or ready == desired else f"{name}: {ready} of {desired} ready{worst_of(kept)}",
+        executed=next((w.exec_reason for w in workers if w.exec_reason), None),
     )
 
 

@@ -13,7 +13,6 @@ import httpx
 from reconciler.client import Client, NoDaemon, name_in_path
 
 LOOK_AGAIN_SECONDS = 2.0  # how soon a new worker of a followed queue is noticed
-NO_STAMP = ""
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,17 @@ class Source:
 
 def show_logs(client: Client, target: str, lines: int, follow: bool) -> None:
     sources = sources_of(client, target)
-    pages = {s: client.get(f"/logs/workers/logs/{s.pid}", lines=lines) for s in sources}
-    for line in merged(pages)[-lines:]:
+    if [source.label for source in sources] == [""]:
+        page = client.get(f"/logs/workers/logs/{target}", lines=lines)
+        shown, ends = page["lines"], {sources[0]: page["end"]}
+    else:
+        ends = {s: client.get(f"/logs/workers/logs/{s.pid}", lines=1)["end"] for s in sources}
+        shown = merged(client.get("/logs/search", queue_name=target, lines=lines)["lines"], ends)
+    for line in shown:
         click.echo(line)
     if follow:
         try:
-            asyncio.run(follow_all(client, target, {s: page["end"] for s, page in pages.items()}))
+            asyncio.run(follow_all(client, target, ends))
         except KeyboardInterrupt:
             pass
 
@@ -64,20 +68,14 @@ def workers_of(client: Client, target: str) -> list[dict[str, Any]]:
         ) from None
 
 
-def merged(pages: dict[Source, dict[str, Any]]) -> list[str]:
-    """All lines by their time stamp; a line without one stays behind the line before it."""
-    stamped = []
-    for source, page in pages.items():
-        stamp = NO_STAMP
-        for line in page["lines"]:
-            stamp = stamp_of(line) or stamp
-            stamped.append((stamp, source.label + line))
-    return [line for _, line in sorted(stamped, key=lambda item: item[0])]
-
-
-def stamp_of(line: str) -> str:
-    head = line[:24]
-    return head if head[:4].isdigit() and head[4:5] == "-" and head[10:11] == "T" else NO_STAMP
+def merged(lines: list[dict[str, Any]], ends: dict[Source, int]) -> list[str]:
+    """Each behind the worker it is of, those that have ended too; what came after `ends` is left to following."""
+    seen = {source.pid: end for source, end in ends.items()}
+    return [
+        f"{line['worker_name']}[{line['slot']}] {line['line']}"
+        for line in lines
+        if line["offset"] <= seen.get(line["pid"], line["offset"])
+    ]
 
 
 async def follow_all(client: Client, target: str, ends: dict[Source, int]) -> None:

@@ -1,4 +1,4 @@
-"""Lines of a log file as they are written: inotify → read → lines, each with the offsets that resume after it.
+"""Lines of a log as they are written: inotify → cursor → lines, each with the numbers that resume after it.
 
 Used by the web layer and the command line, together with pages of what was written before (logs.py). Reading
 goes on only as fast as the consumer takes, so a slow one holds up nobody and costs no memory.
@@ -14,16 +14,17 @@ from pathlib import Path
 
 from watchfiles import awatch
 
+from reconciler.journal.cursor import Cursor
 from reconciler.journal.logs import LONGEST_LINE, cut_text
 
-CHUNK = 256 * 1024
 DEBOUNCE = 50  # milliseconds
+CROSSING = 0.05  # seconds between looks while the log passes from one file to the next
 AT_LEAST = 1000  # milliseconds after which everyone looks again, whatever inotify says
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line without its newline; `end` is the byte offset to follow on from."""
+    """A line without its newline; `end` is the number of the byte to follow on from (parts.py)."""
 
     text: str
     start: int
@@ -31,7 +32,7 @@ class LogLine:
 
 
 class LogFollower:
-    """Follows any number of files with one inotify watcher, which is there only while someone follows."""
+    """Follows any number of logs with one inotify watcher, which is there only while someone follows."""
 
     def __init__(self) -> None:
         self._watcher = _Watcher()
@@ -39,58 +40,55 @@ class LogFollower:
     async def follow(
         self, path: Path, offset: int = 0, ended: Callable[[], bool] | None = None
     ) -> AsyncIterator[LogLine]:
-        """Complete lines from byte `offset` on, as they come.
+        """Complete lines from number `offset` on (parts.py), as they come, also across files that are rotated.
 
-        Ends once `ended()` and everything is read, a last line without newline included; or when the file is gone.
-        A file that has become shorter than what was read is read from its beginning.
+        Ends once `ended()` and everything is read, a last line without newline included; or when the log is gone.
+        What is not there any more is passed over; a file that somebody has cut short is read from its beginning.
         """
-        lines = _Lines(offset)
-        with self._watcher.watching(path) as changed:
-            while True:
-                changed.clear()
-                over = ended is not None and ended()  # asked before reading: nothing written earlier is missed
-                chunk = await asyncio.to_thread(_read, path, lines.position)
-                if chunk is None:
-                    return
-                if chunk.truncated:
-                    lines = _Lines(0)
-                for line in lines.feed(chunk.data):
-                    yield line
-                if chunk.data or chunk.truncated:
-                    continue
-                if over:
-                    for line in lines.rest():
+        lines, cursor = _Lines(offset), Cursor(path, offset)
+        try:
+            with self._watcher.watching(path) as changed:
+                while True:
+                    changed.clear()
+                    over = ended is not None and ended()  # asked before reading: nothing written earlier is missed
+                    chunk = await asyncio.to_thread(cursor.read)
+                    if chunk is None:
+                        return
+                    if chunk.anew:
+                        lines = _Lines(chunk.start)
+                    for line in lines.feed(chunk.data, chunk.start):
                         yield line
-                    return
-                await changed.wait()
+                    if chunk.crossing:
+                        self._watcher.look_anew()
+                        await _soon(changed)
+                    elif not chunk.data and not chunk.anew:
+                        if over:
+                            for line in lines.rest():
+                                yield line
+                            return
+                        await changed.wait()
+        finally:
+            cursor.close()
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    data: bytes
-    truncated: bool = False
-
-
-def _read(path: Path, offset: int) -> _Chunk | None:
-    try:
-        with path.open("rb", buffering=0) as file:
-            if offset > file.seek(0, 2):
-                return _Chunk(b"", truncated=True)
-            file.seek(offset)
-            return _Chunk(file.read(CHUNK))
-    except OSError:
-        return None
+async def _soon(changed: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(changed.wait(), CROSSING)
 
 
 class _Lines:
     """Cuts what is read into lines; of a long one it keeps no more than is shown."""
 
     def __init__(self, offset: int) -> None:
-        self.position = offset
-        self._start = offset
+        self.position = self._start = offset
         self._head = b""
+        self._length = 0
 
-    def feed(self, data: bytes) -> Iterator[LogLine]:
+    def feed(self, data: bytes, start: int) -> Iterator[LogLine]:
+        """The lines that end in `data`, which begins with byte number `start`."""
+        if self._length == 0:
+            self._start = start
+        self.position = start
         at = 0
         while (newline := data.find(b"\n", at)) >= 0:
             self._add(data[at:newline])
@@ -99,18 +97,19 @@ class _Lines:
         self._add(data[at:])
 
     def rest(self) -> Iterator[LogLine]:
-        if self.position > self._start:
+        if self._length:
             yield self._line(newline_length=0)
 
     def _add(self, piece: bytes) -> None:
         self.position += len(piece)
+        self._length += len(piece)
         self._head += piece[: LONGEST_LINE - len(self._head)]
 
     def _line(self, newline_length: int) -> LogLine:
-        text = cut_text(self._head, self.position - self._start)
+        text = cut_text(self._head, self._length)
         self.position += newline_length
         line = LogLine(text, self._start, self.position)
-        self._start, self._head = self.position, b""
+        self._start, self._head, self._length = self.position, b"", 0
         return line
 
 
@@ -137,6 +136,10 @@ class _Watcher:
             if not self._watching[path]:
                 del self._watching[path]
             self._other_files.set()
+
+    def look_anew(self) -> None:
+        """The names stand for other files than before."""
+        self._other_files.set()
 
     async def _run(self) -> None:
         while self._watching:

@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from reconciler.supervisor import proc
+
 OUTPUTS = (1, 2)
+
+
+def is_alive(pid: int) -> bool:
+    stat = proc.read_stat(pid)
+    return stat is not None and stat.alive
 
 
 def hears_hangup(pid: int) -> bool:

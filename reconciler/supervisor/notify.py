@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import socket
 import struct
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from reconciler.supervisor.report import parse
+
+log = logging.getLogger(__name__)
 
 LONGEST_PATH = 100  # of the 107 bytes a socket's path may have
 LONGEST_DATAGRAM = 16 * 1024
@@ -26,39 +29,40 @@ Listener = Callable[[int, Mapping[str, str]], None]
 
 
 class NotifySocket:
-    """Receives datagrams and hands each to `listener(pid of the sender, fields)`."""
+    """Receives datagrams and hands each to `listener(pid of the sender, fields)`.
+
+    `address` is a path for the owner of the folder; `open_address`, in the abstract namespace, is for those who may not
+    look into the folder. Who speaks, the kernel says.
+    """
 
     def __init__(self, folder: Path, listener: Listener) -> None:
-        self.address = _address(folder / "notify.sock")
+        path = folder / "notify.sock"
+        self.open_address = _abstract(path)
+        self.address = _path(path) or self.open_address
         self._listener = listener
-        self._socket: socket.socket | None = None
+        self._sockets: list[socket.socket] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Binds the socket, in place of one that an earlier daemon left. Raises OSError."""
-        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        try:
-            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            self._bind(receiver)
-        except OSError:
-            receiver.close()
-            raise
-        self._socket, self._loop = receiver, loop
-        loop.add_reader(receiver.fileno(), self.read)
-
-    def _bind(self, receiver: socket.socket) -> None:
-        if self.address.startswith("@"):
-            receiver.bind("\0" + self.address[1:])
-            return
-        Path(self.address).unlink(missing_ok=True)
-        receiver.bind(self.address)
-        os.chmod(self.address, 0o666)  # a worker may have dropped root; who it is, the kernel says
+        """Binds the sockets, in place of one that an earlier daemon left. Raises OSError."""
+        self._loop = loop
+        self._sockets.append(_bound(self.address))
+        if self.open_address != self.address:
+            try:
+                self._sockets.append(_bound(self.open_address))
+            except OSError as error:  # somebody has taken the name: no reason for the others not to be heard
+                log.warning("workers with a `user` of their own cannot be heard: %s", error)
+        for receiver in self._sockets:
+            loop.add_reader(receiver.fileno(), self._read, receiver)
 
     def read(self) -> None:
         """Takes in what has arrived."""
+        for receiver in self._sockets:
+            self._read(receiver)
+
+    def _read(self, receiver: socket.socket) -> None:
         for _ in range(AT_ONCE):
-            if self._socket is None or not self._receive(self._socket):
+            if receiver not in self._sockets or not self._receive(receiver):
                 return
 
     def _receive(self, receiver: socket.socket) -> bool:
@@ -73,20 +77,41 @@ class NotifySocket:
 
     def close(self) -> None:
         """Stops listening; nothing if it was not open."""
-        if self._socket is None or self._loop is None:
+        if not self._sockets or self._loop is None:
             return
-        self._loop.remove_reader(self._socket.fileno())
-        self._socket.close()
-        self._socket = None
+        for receiver in self._sockets:
+            self._loop.remove_reader(receiver.fileno())
+            receiver.close()
+        self._sockets.clear()
         if not self.address.startswith("@"):
             Path(self.address).unlink(missing_ok=True)
 
 
-def _address(path: Path) -> str:
+def _bound(address: str) -> socket.socket:
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        if address.startswith("@"):
+            receiver.bind("\0" + address[1:])
+        else:
+            Path(address).unlink(missing_ok=True)
+            receiver.bind(address)
+            os.chmod(address, 0o666)
+    except OSError:
+        receiver.close()
+        raise
+    return receiver
+
+
+def _path(path: Path) -> str | None:
+    """None if it is too long for a socket."""
     absolute = str(path.resolve())
-    if len(os.fsencode(absolute)) <= LONGEST_PATH:
-        return absolute
-    return "@reconciler-" + hashlib.sha256(os.fsencode(absolute)).hexdigest()[:32]
+    return absolute if len(os.fsencode(absolute)) <= LONGEST_PATH else None
+
+
+def _abstract(path: Path) -> str:
+    return "@reconciler-" + hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
 
 
 def _sender(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:

@@ -11,7 +11,6 @@ import fcntl
 import os
 import signal
 import struct
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol
@@ -42,20 +41,16 @@ class Parent(Protocol):
 
 
 class Daemon:
-    """This process: it was exec'd by us, or by what we were before we exec'd ourselves (then without `child`)."""
-
-    def __init__(self, child: subprocess.Popen[bytes] | None = None) -> None:
-        self._child = child
+    """This process: it was exec'd by us, or by what we were before we exec'd ourselves."""
 
     async def bury(self, pid: int, pidfd: int) -> int | None:
-        if pidfd < 0 and self._child:
-            self._child.kill()  # nobody watches over it
+        if pidfd < 0:  # nobody watches over it
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         code = self._exit_code(pid)
         self.kill_group(pid)
         with suppress(ChildProcessError):
             os.waitid(os.P_PID, pid, os.WEXITED)
-        if self._child:
-            self._child.returncode = code if code is not None else 0  # or Popen would look for it again
         return code
 
     def kill_group(self, pid: int) -> None:

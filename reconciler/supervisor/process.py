@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
+from reconciler.supervisor.oom import oom_kills
 from reconciler.supervisor.parents import Parent
 from reconciler.supervisor.records import Record
 from reconciler.supervisor.report import Report
@@ -26,6 +27,8 @@ class Process:
         self.record = record
         self.report = Report(ready=record.ready_since is not None, consumer_tag=record.consumer_tag)
         self.pidfd = pidfd  # readable once the process has ended; -1 after that was told
+        self.killed = False  # by us, after its grace
+        self._oom_kills = oom_kills()
         self._parent = parent
         self._gate = gate
         self._burial: asyncio.Task[None] | None = None
@@ -38,6 +41,11 @@ class Process:
     def alive(self) -> bool:
         """Until its end was told."""
         return self.pidfd >= 0
+
+    @property
+    def starved(self) -> bool:
+        """Whether the kernel has killed for want of memory since it started, and we have not killed it ourselves."""
+        return not self.killed and oom_kills() > self._oom_kills
 
     def release(self) -> None:
         """Lets it begin."""
@@ -61,6 +69,7 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL to all of its group."""
+        self.killed = True
         self._parent.kill_group(self.pid)
         self._signal(signal.SIGKILL)
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from reconciler.backoff import backoff
 from reconciler.supervisor.deaths import Deaths
 from reconciler.supervisor.event import Event, EventKind
-from reconciler.supervisor.logfiles import last_lines
+from reconciler.supervisor.logfiles import append_line, exit_line, last_lines, start_line
 from reconciler.supervisor.process import Process
-from reconciler.supervisor.reason import explain
+from reconciler.supervisor.reason import ending, explain, is_abnormal
 from reconciler.supervisor.records import Record, Records
 from reconciler.supervisor.report import Report
 from reconciler.supervisor.spawn import Launcher, SpawnFailed, Unfit
@@ -57,8 +57,10 @@ class Slot:
         self.restarts = 0
         self.deaths = Deaths()
         self.fatal = False
+        self._filed: Record | None = None  # with which it was given up
         self.reason: str | None = None
         self.retry_at: float | None = None
+        self._because = "first start"  # why its next process is started
         self._since = time.time()
         self._draining = False
         self._timer: asyncio.TimerHandle | None = None  # the next try, or the end of grace
@@ -81,6 +83,8 @@ class Slot:
         changed = spec.digest != self.spec.digest
         forgiven = changed or (self.fatal and spec.terms != self.spec.terms)
         self.spec, self.wanted = spec, True
+        if changed:
+            self._because = "other settings or code"
         if forgiven:
             self._forgive()
         if self.process and self.process.alive:
@@ -92,18 +96,24 @@ class Slot:
     def restart(self, why: str) -> None:
         """Starts afresh: now if it waits in backoff or was given up, else after its process was drained."""
         self._forgive()
+        self._because = why or "restart"
         if self.alive:
             self._drain(why=why)
         else:
             self.fill()
 
-    def stop(self, grace: float | None = None) -> None:
-        """Drains it; the slot is gone once its process is. `grace` cuts the spec's own short."""
+    def stop(self, grace: float | None = None, *, forgive: bool = True) -> None:
+        """Drains it; the slot is gone once its process is. `grace` cuts the spec's own short.
+
+        Without `forgive` one that was given up stays so for the next daemon.
+        """
         self.wanted = False
         if self.alive:
             self._drain(grace)
-        else:
-            self._leave()
+            return
+        if forgive:
+            self._forgive()
+        self._leave()
 
     def hold(self, process: Process) -> None:
         """Takes a running process into the slot."""
@@ -126,7 +136,10 @@ class Slot:
             self._since = time.time()
             self._fail(str(failed), ever_ready=False)
         else:
-            process.record.restarts, process.record.failures = self.restarts, self.failures
+            record = process.record
+            record.restarts, record.failures = self.restarts, self.failures
+            where = record.spec.pool, record.slot, record.pid
+            append_line(Path(record.log_path), start_line(*where, record.spec.digest, self._because, time.time()))
             self.hold(process)
             process.release()
             self._emit("started")
@@ -241,13 +254,20 @@ class Slot:
         self.shop.by_pid.pop(process.pid, None)
         self._settle()
         self._count_health(process)
-        reason = explain(code, last_lines(Path(process.record.log_path)))
         drained, self._draining = self._draining, False
-        if drained:
-            reason = _after_drain(code, reason, process.record.reason)
+        reason = self._tell_end(process, code, drained)
         self._file(process, code, reason)
         self._emit("exited", reason)
         self._after(process, reason, drained)
+
+    def _tell_end(self, process: Process, code: int | None, drained: bool) -> str:
+        """Writes how it ended into its log, and answers it in words."""
+        log, starved = Path(process.record.log_path), process.starved
+        reason = explain(code, last_lines(log), out_of_memory=starved)
+        how = ending(code, told_to_stop=drained, killed=process.killed, out_of_memory=starved)
+        where = self.spec.pool, self.index, process.pid
+        append_line(log, exit_line(*where, how, time.time(), abnormal=is_abnormal(code, told_to_stop=drained)))
+        return _after_drain(code, reason, process.record.reason) if drained else reason
 
     def _file(self, process: Process, code: int | None, reason: str) -> None:
         record, report = process.record, process.report
@@ -274,6 +294,7 @@ class Slot:
             self._give_up(most)
             return
         self.restarts += 1
+        self._because = f"restart {self.restarts} after {reason}"
         # The first death of one that had worked costs no wait; one that never worked waits from the start.
         failures = max(self.failures - ever_ready, self.deaths.beyond)
         delay = backoff(failures, jitter=random.random())
@@ -291,28 +312,26 @@ class Slot:
             f"(mend the code or the file, or POST /worker/restart)"
         )
         if self.process:
-            self._file_fatal(self.process.record, True)
+            self._filed = self.process.record
+            self._filed.fatal, self._filed.reason = True, self.reason
+            self.shop.records.save(self._filed)
         self._emit("fatal", self.reason)
-
-    def _file_fatal(self, record: Record, fatal: bool) -> None:
-        if record.fatal != fatal:
-            record.fatal, record.reason = fatal, self.reason
-            self.shop.records.save(record)
 
     def stay_given_up(self, last: Record) -> None:
         """An earlier daemon gave it up with this process, and nothing has changed since."""
-        self.fatal, self.reason, self.restarts = True, last.reason, last.restarts
+        self.fatal, self.reason, self.restarts, self._filed = True, last.reason, last.restarts, last
         self._since = last.started_at
 
     def _forgive(self) -> None:
-        if self.process:
-            self._file_fatal(self.process.record, False)
+        if self._filed:
+            self._filed.fatal = False
+            self.shop.records.save(self._filed)
+            self._filed = None
         self.failures, self.fatal, self.deaths = 0, False, Deaths()
 
     def _leave(self, text: str = "") -> None:
         self._cancel_timer()
         self._leave_queue()
-        self._forgive()
         self.shop.gone(self)
         self._emit("stopped", text)
 
@@ -340,5 +359,5 @@ class Slot:
 
 
 def _after_drain(code: int | None, how: str, why: str | None) -> str:
-    ended = "stopped" if code == 0 else f"told to stop; {how.removesuffix(' (out of memory?)')}"
+    ended = "stopped" if code == 0 else f"told to stop; {how}"
     return f"{ended} ({why})" if why else ended

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import time
@@ -22,6 +23,7 @@ from reconciler.supervisor.image import Image, image_of
 from reconciler.supervisor.limits import constrain
 from reconciler.supervisor.logfiles import last_lines, log_path, open_log
 from reconciler.supervisor.marker import MARKER, Mark
+from reconciler.supervisor.notify import NotifySocket
 from reconciler.supervisor.parents import Daemon, ForkedBy, Parent
 from reconciler.supervisor.process import Process
 from reconciler.supervisor.reason import explain
@@ -31,10 +33,12 @@ from reconciler.supervisor.zygotes import Zygotes
 from state.processes import Pool, WorkerSpec
 
 # What the daemon's own service manager told the daemon, and no worker.
-PRIVATE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", MARKER)
+PRIVATE: tuple[str, ...] = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", MARKER)
+PRIVATE += ("LOG_FILE", "START_GATE", "RECONCILER_LISTENER")  # … and what is of one process alone
 MOST_IMAGES = 10_000
 # A foreign program waits at the gate, too: its standard input at first.
 SHELL = "/bin/sh"
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 GATE = 'read -r go || exit 0; exec "$0" "$@" </dev/null'
 
 
@@ -43,12 +47,12 @@ class SpawnFailed(Temporary):
 
 
 class Launcher:
-    """Starts processes whose logs are under `logs`, and who talk to the socket at `notify_address`."""
+    """Starts processes whose logs are under `logs`, and who talk to the socket `notify`."""
 
-    def __init__(self, owner: str, logs: Path, notify_address: str, zygotes: Zygotes) -> None:
+    def __init__(self, owner: str, logs: Path, notify: NotifySocket, zygotes: Zygotes) -> None:
         self._owner = owner
         self._logs = logs
-        self._notify_address = notify_address
+        self._notify = notify
         self._zygotes = zygotes
         self._images: dict[tuple[Pool, str], Image] = {}
 
@@ -86,17 +90,17 @@ class Launcher:
             os.close(log)
 
     def environment(self, spec: WorkerSpec, slot: int, log: Path) -> dict[str, str]:
-        """The daemon's own, the spec's on top, and what ties the process to us."""
+        """The daemon's own, the spec's on top, and what ties the process to us.
+
+        One that is another user's reaches nothing in the state folder: it has no LOG_FILE that it could open anew.
+        """
         inherited = {key: value for key, value in os.environ.items() if key not in PRIVATE}
-        return {
-            "PYTHONUNBUFFERED": "1",
-            **inherited,
-            **spec.env,
-            "NOTIFY_SOCKET": self._notify_address,
-            "SLOT": str(slot),
-            "LOG_FILE": str(log),
-            MARKER: str(Mark(self._owner, spec.pool, slot)),
-        }
+        tied = {"SLOT": str(slot), MARKER: str(Mark(self._owner, spec.pool, slot))}
+        if spec.limits.user is None:
+            tied |= {"NOTIFY_SOCKET": self._notify.address, "LOG_FILE": str(log)}
+        else:
+            tied |= {"NOTIFY_SOCKET": self._notify.open_address}
+        return {"PYTHONUNBUFFERED": "1", **inherited, **spec.env, **tied}
 
     async def _start(self, spec: WorkerSpec, slot: int, log: int, path: Path) -> tuple[int, int, Parent]:
         environment = self.environment(spec, slot, path)
@@ -155,14 +159,15 @@ def _at_once(error: OSError, code: int | None, log: Path) -> str:
 
 
 def _exec(spec: WorkerSpec, log: int, environment: Mapping[str, str]) -> tuple[int, int, Parent]:
-    foreign = _refuse(spec, environment) and not spec.module and os.access(SHELL, os.X_OK)
+    foreign = _refuse(spec, environment) and not spec.module and _shell_passes_on(environment)
     theirs, ours = os.pipe2(os.O_CLOEXEC)
     gate = {"START_GATE": str(theirs)} if spec.module else {}
+    home = {key: value for key, value in _home_of(spec.limits.user).items() if key not in spec.env}
     try:
         child = subprocess.Popen(
             [SHELL, "-c", GATE, *spec.command] if foreign else spec.command,
             cwd=spec.cwd,
-            env={**environment, **gate},
+            env={**environment, **home, **gate},
             stdin=theirs if foreign else subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -183,7 +188,8 @@ def _exec(spec: WorkerSpec, log: int, environment: Mapping[str, str]) -> tuple[i
         child.kill()
         child.wait()
         raise SpawnFailed(str(error)) from error
-    return child.pid, ours, Daemon(child)
+    child.returncode = 0  # `Daemon` reaps it, not Popen
+    return child.pid, ours, Daemon()
 
 
 def _refuse(spec: WorkerSpec, environment: Mapping[str, str]) -> bool:
@@ -209,6 +215,11 @@ def _refuse(spec: WorkerSpec, environment: Mapping[str, str]) -> bool:
     return bool(interpreter) or head.startswith(b"\x7fELF")
 
 
+def _shell_passes_on(environment: Mapping[str, str]) -> bool:
+    """Whether it is there, and hands all of it on: dash drops what could not be the name of a variable of its own."""
+    return os.access(SHELL, os.X_OK) and all(NAME.fullmatch(name) for name in environment)
+
+
 def _head(program: str) -> bytes:
     with suppress(OSError), open(program, "rb") as file:
         return file.readline(200)
@@ -219,12 +230,34 @@ def _account(user: str | None) -> dict[str, Any]:
     """The arguments of Popen that make the process another user's. Raises LookupError."""
     if user is None:
         return {}
-    account = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    account = _entry(user)
     groups = os.getgrouplist(account.pw_name, account.pw_gid)
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
 
 
+def _entry(user: str) -> pwd.struct_passwd:
+    """By name or number. Raises LookupError."""
+    try:
+        return pwd.getpwuid(int(user)) if user.isascii() and user.isdigit() else pwd.getpwnam(user)
+    except OverflowError:
+        raise LookupError(user) from None
+
+
+def _home_of(user: str | None) -> dict[str, str]:
+    """What a login would set; nothing for one that there is not: its start says so."""
+    with suppress(LookupError):
+        account = _entry(user or "")
+        name = account.pw_name
+        return {"HOME": account.pw_dir, "USER": name, "LOGNAME": name, "SHELL": account.pw_shell}
+    return {}
+
+
 def _in_words(error: Exception, spec: WorkerSpec) -> str:
+    if isinstance(error, PermissionError) and spec.limits.user is not None:
+        who = f"as user {spec.limits.user}"
+        if os.geteuid() != 0:
+            return f"cannot start {spec.command[0]} {who}: only root may (run the daemon as root, or leave `user` out)"
+        return f"cannot start {spec.command[0]} {who}: {error.strerror} (that user must be able to reach and run it)"
     if isinstance(error, OSError):
         return f"cannot start {spec.command[0]}: {error.strerror}"
     if isinstance(error, LookupError):

@@ -10,7 +10,9 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from reconciler.supervisor.marker import owner_of
 from reconciler.supervisor.notify import NotifySocket
 from reconciler.supervisor.process import Process
 from reconciler.supervisor.records import Record, Records
+from reconciler.supervisor.rotation import Rotation, Writer
 from reconciler.supervisor.slot import Slot, Workshop
 from reconciler.supervisor.spawn import Launcher
 from reconciler.supervisor.starts import StartQueue
@@ -60,6 +63,7 @@ class Supervisor:
         self._shop: Workshop | None = None
         self._zygotes: Zygotes | None = None
         self._checkup: Checkup | None = None
+        self._rotating: asyncio.Task[None] | None = None
         self._given_up: dict[tuple[Pool, int], Record] = {}  # by an earlier daemon
         self._changed = asyncio.Event()
         self._closing = False
@@ -140,7 +144,7 @@ class Supervisor:
         """
         self._closing = True
         for slot in self._everyone():
-            slot.stop(grace)
+            slot.stop(grace, forgive=False)
         await self._until_empty()
         await self._until_groups_vanished()
         if self._zygotes:
@@ -167,7 +171,7 @@ class Supervisor:
         zygotes = self._zygotes = Zygotes(self.folder / "zygotes", loop, cold)
         self._shop = Workshop(
             loop=loop,
-            launcher=Launcher(owner, self.logs, self._notify.address, zygotes),
+            launcher=Launcher(owner, self.logs, self._notify, zygotes),
             records=self._records,
             cold=cold,
             forks=StartQueue(loop, FORKS_AT_ONCE),
@@ -179,12 +183,16 @@ class Supervisor:
         await zygotes.reconnect()
         survivors = find_survivors(self._records, owner, zygotes)
         self._given_up = self._records.given_up()
+        rotation = Rotation(self.logs, self._reopen_log, lambda: self._records.expire(time.time()))
+        self._rotating = loop.create_task(rotation.run(self._writers))
         self._checkup = Checkup(self._slots.values, loop)
         self._adopt(survivors.adopt)
         self._drain(survivors.drain)
 
     def _let_go(self) -> None:
         self._shop = None
+        if self._rotating:
+            self._rotating.cancel()
         if self._checkup:
             self._checkup.close()
         if self._zygotes:
@@ -228,6 +236,18 @@ class Supervisor:
                 slot = by_pid.get(os.getsid(pid))  # a helper such as systemd-notify speaks for its session
         if slot:
             slot.hear(fields)
+
+    def _writers(self) -> Iterator[Writer]:
+        """Who writes logs now. One that is another user's could not open its log anew."""
+        for slot in self._everyone():
+            if slot.process and slot.process.alive:
+                record = slot.process.record
+                reopens = record.spec.module is not None and record.spec.limits.user is None
+                yield Writer(record.pid, record.log_path, slot.spec.log, reopens)
+
+    def _reopen_log(self, pid: int) -> None:
+        if (slot := self._workshop().by_pid.get(pid)) and slot.process:
+            slot.process.send(signal.SIGHUP)
 
     def _gone(self, slot: Slot) -> None:
         self._strays.discard(slot)

@@ -150,7 +150,11 @@ class Zygote:
     async def _ask(self, request: Mapping[str, Any], log: int, gate: int) -> int:
         self._number += 1
         number = self._number
-        memory = _sealed(request)
+        try:
+            memory = _sealed(request)
+        except BaseException:
+            os.close(gate)
+            raise
         try:
             while self._is_full({"fork": number}, (memory, log, gate)):
                 await asyncio.sleep(0.002)  # it is busy forking

@@ -1,24 +1,34 @@
-"""`/logs/…`: pages and streams of the log of one worker process, running or ended."""
+"""`/logs/…`: pages and streams of the log of one worker process, running or ended; lines of many merged by time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 
-from reconciler.journal import read_page
+from reconciler.journal import Found, Origin, Selection, read_page
+from reconciler.journal import search as find_lines
 from reconciler.journal.levels import level_of, threshold
+from reconciler.journal.reader import open_log
+from reconciler.journal.stamps import parse_time
 from reconciler.web.answers import ApiError, answer, number_of
 from reconciler.web.context import Context, context_of
 from reconciler.web.streams import Sent, stream
+from reconciler.web.views import iso
 from state.processes import ObservedWorker
 
 MOST_LINES = 10_000
 MOST_OFFSET = 2**62
+MOST_PID = 2**31
+MOST_ENDED = 500  # workers whose logs are searched beside those of the living
+PIECE = 256 * 1024  # bytes of a download sent at once
 
 
 async def page(request: Request) -> Response:
@@ -37,12 +47,88 @@ async def page(request: Request) -> Response:
 
 
 async def raw(request: Request) -> Response:
+    """All files of the log as one, packed ones unpacked."""
     worker = worker_of(request, context_of(request))
-    path = log_of(worker)
-    if not path.is_file():
-        raise gone(worker)
-    name = f"{worker.pool.worker}-{worker.slot}-{worker.pid}.log"
-    return FileResponse(path, media_type="text/plain; charset=utf-8", filename=name)
+    pieces = whole_log(log_of(worker))
+    try:
+        await asyncio.to_thread(next, pieces)
+    except OSError:
+        raise gone(worker) from None
+    name = f"{worker.pool.worker}-{worker.slot}-{worker.pid}.log".encode("ascii", "replace").decode()
+    headers = {"Content-Disposition": f'attachment; filename="{name.translate(NO_QUOTES)}"'}
+    if request.method == "HEAD":
+        return Response(media_type="text/plain; charset=utf-8", headers=headers)
+    return StreamingResponse(pieces, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+NO_QUOTES = str.maketrans(dict.fromkeys('"\\/', "_"))
+
+
+def whole_log(path: Path) -> Iterator[bytes]:
+    """Nothing first, once it is open; then its bytes as they are now. Raises OSError."""
+    with ExitStack() as stack:
+        log = stack.enter_context(open_log(path))
+        yield b""
+        position = 0
+        while data := log.pread(PIECE, position):
+            position += len(data)
+            yield data
+
+
+async def search(request: Request) -> Response:
+    """The newest lines of all the workers that are selected, running and ended, oldest first."""
+    context, query = context_of(request), request.query_params
+    lines = number_of(request, "lines", 100, 1, MOST_LINES)
+    q, level = filters_of(request)
+    since, until = time_asked(request, "since"), time_asked(request, "until")
+    origins = origins_of(request, context)
+    if query.get("queue_name") and not origins and not is_queue(query["queue_name"], context):
+        raise ApiError(404, f"there is no queue {query['queue_name'][:100]} (GET /queue/list shows those there are)")
+    wanted = Selection(since, until, q, level)
+    found, partial = await asyncio.to_thread(find_lines, origins, wanted, lines or 100)
+    return answer({"lines": [line_view(line) for line in found], "partial": partial, "workers": len(origins)})
+
+
+def origins_of(request: Request, context: Context) -> list[Origin]:
+    query = request.query_params
+    pid, slot = number_of(request, "pid", None, 0, MOST_PID), number_of(request, "slot", None, 0, MOST_PID)
+    everyone = [*context.workers(), *context.loop.supervisor.history(limit=MOST_ENDED)]
+    chosen = {
+        w.log_path: Origin(w.pid or 0, w.slot, w.pool.worker, w.pool.queue, Path(w.log_path), w.started_at, w.ended_at)
+        for w in everyone
+        if w.log_path
+        and query.get("queue_name") in (None, "", w.pool.queue)
+        and query.get("worker_name") in (None, "", w.pool.worker)
+        and pid in (None, w.pid)
+        and slot in (None, w.slot)
+    }
+    return list(chosen.values())
+
+
+def is_queue(name: str, context: Context) -> bool:
+    return name in context.loop.intake.in_force.desired.all_queues()
+
+
+def line_view(line: Found) -> dict[str, Any]:
+    return {
+        "time": iso(line.time),
+        "pid": line.origin.pid,
+        "slot": line.origin.slot,
+        "worker_name": line.origin.worker,
+        "queue_name": line.origin.queue,
+        "offset": line.offset,
+        "line": line.text,
+    }
+
+
+def time_asked(request: Request, name: str) -> float | None:
+    raw = request.query_params.get(name)
+    if not raw:
+        return None
+    try:
+        return parse_time(raw, time.time())
+    except ValueError as error:
+        raise ApiError(400, f"{name}: {error}") from None
 
 
 async def follow(request: Request) -> Response:

@@ -164,9 +164,9 @@ def test_cutting_is_the_same_however_it_arrives(pieces: list[bytes], longest: in
         patch.setattr(follow, "LONGEST_LINE", longest)
         patch.setattr("reconciler.journal.logs.LONGEST_LINE", longest)
         lines = follow._Lines(0)
-        seen = [line for piece in pieces for line in lines.feed(piece)] + list(lines.rest())
+        seen = [line for piece in pieces for line in lines.feed(piece, lines.position)] + list(lines.rest())
         again = follow._Lines(0)
-        assert [*again.feed(whole), *again.rest()] == seen
+        assert [*again.feed(whole, 0), *again.rest()] == seen
     assert b"".join(whole[line.start : line.end] for line in seen) == whole
     assert len(seen) == whole.count(b"\n") + (not whole.endswith(b"\n") and bool(whole))
 

@@ -135,7 +135,7 @@ def test_a_huge_sparse_file(tmp_path: Path) -> None:
         file.write(b"\nthe end\n")
     page = read_page(path, lines=1)
     assert page.lines == ["the end"]
-    assert read_page(path, lines=1, before=page.offset).offset > 0
+    assert page.offset == 0, "a hole is the beginning"
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -64,6 +65,12 @@ def test_a_worker_that_does_not_work_is_synced_but_not_healthy(last: Any, said: 
 def test_of_several_that_do_not_work_the_worst_is_told_of() -> None:
     workers = (worker(0, "starting"), worker(1, "fatal", reason="no module"))
     assert status(there(), workers=workers)["queues"]["q"]["reason"].endswith("one is in fatal: no module")
+
+
+def test_workers_that_could_not_be_forked_say_why() -> None:
+    forked, executed = worker(0), dataclasses.replace(worker(1), exec_reason="importing its module starts 1 thread")
+    shown = status(there(), workers=(forked, executed))["queues"]["q"]["workers"]["w"]
+    assert (shown["spawn"], shown["spawn_reason"]) == ("exec", "importing its module starts 1 thread")
 
 
 def test_too_few_workers_are_not_synced() -> None:

@@ -18,6 +18,9 @@ from reconciler.supervisor.report import Report
 from state.processes import ObservedWorker, Pool, WorkerSpec, WorkerState
 
 
+DOWN = (WorkerState.BACKOFF, WorkerState.FATAL)  # no process
+
+
 @dataclass
 class _Slot:
     spec: WorkerSpec
@@ -72,12 +75,13 @@ class FakeSupervisor:
             self._slots[spec.pool, slot] = self._spawn(_Slot(spec, slot))
             return
         changed = known.spec.digest != spec.digest
+        changed |= known.state is WorkerState.FATAL and known.spec.terms != spec.terms
         known.spec, known.wanted = spec, True
         if changed:
             known.failures = 0
-        if known.state is WorkerState.BACKOFF and changed:
+        if known.state in DOWN and changed:
             self._spawn(known)
-        elif known.state is not WorkerState.BACKOFF and known.digest != spec.digest:
+        elif known.state not in DOWN and known.digest != spec.digest:
             self._drain(known)
 
     def stop_worker(self, pool: Pool, slot: int) -> None:
@@ -92,7 +96,7 @@ class FakeSupervisor:
             self._drain(known)
 
     def find(self, pid: int) -> ObservedWorker | None:
-        running = (self._seen(slot) for slot in self._slots.values() if slot.state is not WorkerState.BACKOFF)
+        running = (self._seen(slot) for slot in self._slots.values() if slot.state not in DOWN)
         return next((seen for seen in [*running, *self.history()] if seen.pid == pid), None)
 
     def history(self, pool: Pool | None = None, limit: int = 100) -> tuple[ObservedWorker, ...]:
@@ -128,7 +132,13 @@ class FakeSupervisor:
         ever_ready = known.report.ready
         reason = f"exit code {code}: {text}" if text else f"exit code {code}"
         self._end(known, reason)
-        known.failures, known.restarts, known.reason = known.failures + 1, known.restarts + 1, reason
+        known.failures, known.reason = known.failures + 1, reason
+        if (most := known.spec.max_restarts) is not None and known.failures > most:
+            known.state = WorkerState.FATAL
+            known.reason = f"given up after {known.failures} deaths (max_restarts {most}): {reason}"
+            self._emit("fatal", known, known.reason)
+            return
+        known.restarts += 1
         delay = backoff(known.failures - ever_ready)
         if not delay:
             self._spawn(known)
@@ -161,7 +171,7 @@ class FakeSupervisor:
         return slot
 
     def _drain(self, slot: _Slot) -> None:
-        if slot.state is WorkerState.BACKOFF:
+        if slot.state in DOWN:
             self._spawn(slot) if slot.wanted else self._leave(slot)
             return
         if slot.state is not WorkerState.STOPPING:

@@ -92,4 +92,6 @@ def is_gone(pid: int) -> bool:
 
 
 def log_of(worker: ObservedWorker) -> str:
-    return Path(worker.log_path or "/dev/null").read_text()
+    """What the process itself has written."""
+    lines = Path(worker.log_path or "/dev/null").read_text().splitlines(keepends=True)
+    return "".join(line for line in lines if " started: slot " not in line and " ended: slot " not in line)

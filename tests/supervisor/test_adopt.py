@@ -17,7 +17,7 @@ import pytest
 from reconciler.supervisor import FolderInUse, Supervisor, proc
 from reconciler.supervisor.marker import MARKER, Mark, owner_of, read_mark
 from state.processes import Pool, WorkerState
-from tests.supervisor.support import GOOD, POOL, TELL, is_gone, spec, supervised
+from tests.supervisor.support import GOOD, POOL, TELL, is_gone, log_of, spec, supervised
 from tests.waiting import async_eventually
 
 CHATTY = TELL + (
@@ -85,7 +85,7 @@ async def test_the_family_of_an_adopted_one_is_killed_with_it(tmp_path: Path) ->
     )
     with killed_daemon(tmp_path, family, family) as pids:
         async with supervised(tmp_path) as it:
-            children = [int(Path(worker.log_path or "").read_text()) for worker in it.supervisor.observe()]
+            children = [int(log_of(worker)) for worker in it.supervisor.observe()]
             assert not any(is_gone(child) for child in children)
             os.kill(pids[0], signal.SIGKILL)
             await async_eventually(lambda: is_gone(children[0]))
@@ -108,7 +108,7 @@ async def test_those_that_ended_meanwhile(tmp_path: Path) -> None:
             assert ended
             assert ended.state is WorkerState.EXITED
             assert (ended.reason or "").startswith("ended while no daemon was running; exit status unknown")
-            left_behind = int(Path(ended.log_path or "").read_text())
+            left_behind = int(log_of(ended))
             await async_eventually(lambda: is_gone(left_behind))
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -163,6 +164,35 @@ async def test_backoff_ends_with_a_new_spec_or_a_restart(world: AbstractAsyncCon
         it.supervisor.start_worker(spec(PUPPET, digest="two"), 0)
         await async_eventually(lambda: "started" in [event.kind for event in it.events[3:]])
         assert (seen(it, 0).state, seen(it, 0).digest) == (WorkerState.STARTING, "two")
+
+
+@pytest.mark.parametrize("wish", ["another digest", "other terms", "a restart", "another slot"])
+async def test_given_up_until_something_changes(world: AbstractAsyncContextManager[World], wish: str) -> None:
+    async with world as it:
+        await started(it)
+        asked = replace(spec(PUPPET), max_restarts=0)
+        it.supervisor.start_worker(asked, 0)
+        it.make_die(0)
+        await async_eventually(lambda: seen(it, 0).state is WorkerState.FATAL)
+        worker = seen(it, 0)
+        assert (worker.reason or "").startswith("given up after 1 deaths (max_restarts 0): exit code 3")
+        assert (worker.restarts, worker.retry_at, worker.running) == (0, None, False)
+        assert it.events[-1].kind == "fatal"
+        it.supervisor.start_worker(asked, 0)
+        assert seen(it, 0).state is WorkerState.FATAL
+        match wish:
+            case "another digest":
+                it.supervisor.start_worker(replace(asked, digest="two"), 0)
+            case "other terms":
+                it.supervisor.start_worker(replace(asked, terms="other"), 0)
+            case "a restart":
+                it.supervisor.restart_worker(POOL, 0)
+            case _:
+                it.supervisor.stop_worker(POOL, 0)
+                assert it.supervisor.observe() == ()
+                it.supervisor.start_worker(asked, 0)
+        await async_eventually(lambda: seen(it, 0).pid not in (None, worker.pid))
+        assert seen(it, 0).state is WorkerState.STARTING
 
 
 async def test_another_digest_drains_and_starts_anew(world: AbstractAsyncContextManager[World]) -> None:

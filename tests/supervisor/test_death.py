@@ -13,7 +13,7 @@ import pytest
 from reconciler.supervisor import slot
 from reconciler.supervisor.reason import explain
 from state.processes import WorkerState
-from tests.supervisor.support import POOL, TELL, is_gone, spec, supervised, zombies
+from tests.supervisor.support import POOL, TELL, is_gone, log_of, spec, supervised, zombies
 from tests.waiting import async_eventually
 
 
@@ -86,8 +86,8 @@ async def test_what_it_left_running_is_killed(tmp_path: Path) -> None:
         await async_eventually(lambda: it.state() is WorkerState.READY)
         worker = it.worker()
         child = int(worker.stats["X_CHILD"])
-        await async_eventually(lambda: Path(worker.log_path or "").read_text().strip().isdigit())
-        grandchild = int(Path(worker.log_path or "").read_text())
+        await async_eventually(lambda: log_of(worker).strip().isdigit())
+        grandchild = int(log_of(worker))
         assert not is_gone(child)
         assert not is_gone(grandchild)
         os.kill(worker.pid or 0, signal.SIGKILL)

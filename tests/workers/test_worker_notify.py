@@ -138,6 +138,16 @@ def test_a_state_that_could_not_be_sent_is_sent_later(parts: SimpleNamespace) ->
     assert len(parts.notifier.sent) == 1
 
 
+def test_a_supervisor_that_is_only_busy_hears_it_at_once(parts: SimpleNamespace) -> None:
+    """Many that become ready at the same time fill the kernel's queue of ten datagrams."""
+    parts.notifier.deaf = True
+    parts.reporter.ready("consuming from q")
+    parts.clock.advance(0.02)
+    parts.notifier.deaf = False
+    parts.clock.advance(0.04)
+    assert sent(parts)[-1]["READY"] == "1"
+
+
 def test_a_notifier_never_blocks_or_fails(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     assert Notifier(None).send("x")

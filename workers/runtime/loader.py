@@ -47,10 +47,23 @@ def _refuse_missing(name: str) -> None:
     spec = importlib.util.find_spec(f"workers.{name}")
     if spec is not None and spec.origin is not None:
         return
+    if _is_denied(folder()):
+        right = "make it, and the folders above it, readable for that user"
+        raise Fault(f"{folder()} cannot be read by user {os.geteuid()} ({right})")
     known = sorted({path.stem for path in folder().glob("*.py")} - RESERVED)
     near = get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else "make it, with one subclass of BaseWorker"
     raise Fault(f"{folder().name}/{name}.py does not exist ({hint})")
+
+
+def _is_denied(folder: Path) -> bool:
+    try:
+        os.listdir(folder)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not os.access(folder, os.X_OK)
 
 
 def _import(name: str) -> ModuleType:

@@ -13,7 +13,8 @@ from typing import Protocol
 
 EVERY = 1.0  # seconds between two datagrams that only carry counters
 STEADY = 5.0  # seconds between two where only the time spent on the message in hand has changed
-AGAIN = 5.0  # seconds until a state that could not be sent is tried again
+SOON = 0.02  # seconds until what could not be sent is tried again: the queue is short, and many may start at once
+AGAIN = 5.0  # seconds between such tries at most, when nobody listens
 
 
 class Clock(Protocol):
@@ -79,6 +80,7 @@ class Reporter:
         self._was_ready = False
         self._last = float("-inf")
         self._sent = ""
+        self._patience = SOON
         self._timer: object = None
 
     def ready(self, status: str) -> None:
@@ -130,8 +132,10 @@ class Reporter:
         text = self._text()
         self._last = time.monotonic()
         if not self._notifier.send(f"{text}\nX_BUSY_SECONDS={self._hand.busy_seconds:.3f}"):
-            self._arm(AGAIN)
+            self._arm(self._patience)
+            self._patience = min(AGAIN, 2 * self._patience)
             return
+        self._patience = SOON
         self._sent = text
         if self._is_busy:
             self._arm(EVERY)

@@ -27,3 +27,10 @@ export function headOf(text) {
   const near = word && word.index <= stamp[0].length + 12;
   return { time: stamp[0].length, level: near ? [word.index, word.index + word[0].length] : null };
 }
+
+const LIFE = /^\d{4}-\d\d-\d\dT\S+ [A-Z]+ +\[\S+\/\S+ \d+\] (?:started|ended): slot \d/;
+
+/** Whether the supervisor wrote it: that the process was started, or how it ended. */
+export function isLife(text) {
+  return LIFE.test(text);
+}

@@ -3,7 +3,7 @@
 import { el } from "../dom.js";
 import { count } from "../format.js";
 import { bare, runs } from "./ansi.js";
-import { headOf, levelOf } from "./level.js";
+import { headOf, isLife, levelOf } from "./level.js";
 
 const LONG = 2_000; // characters; a longer line is shown in part until someone asks
 const PART = 1_000;
@@ -13,7 +13,7 @@ export function makeLine(text, end, before, find) {
   const plain = bare(text.length > 400 ? text.slice(0, 400) : text);
   const own = levelOf(plain);
   const node = document.createElement("div");
-  node.line = { text: text.replace(/[\r\u240d]$/, ""), end, own };
+  node.line = { text: text.replace(/[\r\u240d]$/, ""), end, own, life: isLife(plain) };
   setLevel(node, own ?? before);
   fill(node, find, false);
   return node;
@@ -21,7 +21,7 @@ export function makeLine(text, end, before, find) {
 
 export function setLevel(node, level) {
   node.line.level = level;
-  node.className = level ? `ln l-${level}${node.line.own ? "" : " cont"}` : "ln";
+  node.className = (level ? `ln l-${level}${node.line.own ? "" : " cont"}` : "ln") + (node.line.life ? " life" : "");
 }
 
 export function isLong(node) {

@@ -15,7 +15,7 @@ const TOO_FAST = 400; // lines of one flush that nobody could follow with the ey
 const SCREENFUL = 250; // … of which only the newest are shown
 const MISSED = 3_000; // lines missed in a pause that are fetched one after another
 const NEAR = 900; // pixels from an end at which more is loaded
-const GAP = 2_000_000; // bytes to the end of the file over which it is not worth counting every line between
+const GAP = 2_000_000; // bytes to the end of the log, or another file of it, over which it is not worth counting every line between
 const HIDDEN = 20_000; // milliseconds out of sight after which the stream is given up
 
 const $ = (id) => document.getElementById(id);
@@ -30,7 +30,7 @@ let paused = false;
 let ended = false;
 let missing = null; // why there is no log
 let connection = "connecting";
-let position = 0; // the byte the stream has come to
+let position = 0; // the number of the byte the stream has come to; numbers grow, with gaps between the files of a log
 let incoming = [];
 let flushing = 0;
 let ahead = false; // there are lines after those of the window that were counted, or dropped, and not kept
@@ -555,7 +555,7 @@ function recall(key) {
 }
 
 function fromHash() {
-  const found = /^#(\d{1,15})$/.exec(location.hash);
+  const found = /^#(\d{1,16})$/.exec(location.hash);
   return found ? toOffset(Number(found[1])) : null;
 }
 

@@ -1,0 +1,200 @@
+"""Keeps logs within their bounds while they are written, outside of the way that lines take.
+
+A look at the sizes about once a second. A file over its bound is renamed and its worker asked to open the name again,
+if it is one of our runtime; else, or as long as its children hold the file, its oldest part is punched out. Renamed
+files are packed one at a time (packing.py), old ones removed (retention.py). It may be killed between any two lines:
+what was begun is found and finished by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from reconciler.journal.holes import CannotPunch, first_data, punch
+from reconciler.journal.parts import next_start, part_name, steady_parts
+from reconciler.supervisor.holders import children_hold, hears_hangup, is_alive, writes_to
+from reconciler.supervisor.packing import Packing
+from reconciler.supervisor.retention import TOTAL, tidy
+from state.processes import LogRules
+
+log = logging.getLogger(__name__)
+
+SOON = 1.0  # seconds between looks at a file that grows
+LATE = 6.0  # … and at one that does not
+TIDY = 60.0  # seconds between looks at the whole folder
+PATIENCE = 4  # times its bound that a file may grow while we wait for somebody to let go of it; then it is trimmed
+
+
+class Writer(NamedTuple):
+    """A living worker, as far as its log goes. `reopens`: it is of our runtime, and opens LOG_FILE again on SIGHUP."""
+
+    pid: int
+    log_path: str
+    rules: LogRules
+    reopens: bool
+
+
+@dataclass
+class _Seen:
+    size: int = -1
+    begin: int = 0  # after the hole
+    due: float = 0.0
+
+
+class _Renamed(NamedTuple):
+    bound: int
+    size: int  # when it was
+
+
+class Rotation:
+    """The logs under `logs`. `reopen` sends SIGHUP to the process with a pid, if that still is our worker.
+
+    `expire` is told the time now and then, to forget ended workers that are too old. `total` bounds the bytes of all
+    logs of ended workers and all older files together.
+    """
+
+    def __init__(
+        self,
+        logs: Path,
+        reopen: Callable[[int], object],
+        expire: Callable[[], object] = lambda: None,
+        total: int = TOTAL,
+    ) -> None:
+        self._logs = logs
+        self._reopen = reopen
+        self._expire = expire
+        self._total = total
+        self._seen: dict[str, _Seen] = {}
+        self._renamed: dict[Path, _Renamed] = {}
+        self._packing = Packing(self._still_held)
+        self._can_punch = True
+        self._said: set[str] = set()
+
+    async def run(self, writers: Callable[[], Iterable[Writer]]) -> None:
+        """Until it is cancelled. `writers` gives those that live now; it is called in the loop."""
+        loop = asyncio.get_running_loop()
+        packing = asyncio.create_task(self._packing.run())
+        tidy_at = 0.0
+        try:
+            while True:
+                if loop.time() >= tidy_at:
+                    await self.tidy(writers())
+                    tidy_at = loop.time() + TIDY
+                now = loop.time()
+                self.look(writers(), now)
+                await asyncio.sleep(max(SOON, min((seen.due for seen in self._seen.values()), default=now) - now))
+        finally:
+            packing.cancel()
+            await asyncio.wait({packing})
+
+    async def tidy(self, writers: Iterable[Writer]) -> None:
+        """Removes what is too old or too much, and has packed what waits for it."""
+        self._expire()
+        self._renamed = {path: renamed for path, renamed in self._renamed.items() if path.exists()}
+        living = {Path(writer.log_path): writer.rules for writer in writers}
+        for path in await asyncio.to_thread(tidy, self._logs, living, self._total):
+            self._packing.add(path)
+
+    def look(self, writers: Iterable[Writer], now: float) -> None:
+        """At the files that may be over their bound; `now` is a clock that only goes forward, in seconds."""
+        before, self._seen = self._seen, {}
+        for writer in writers:
+            seen = self._seen[writer.log_path] = before.get(writer.log_path) or _Seen()
+            if now >= seen.due:
+                try:
+                    self._look_at(writer, seen, now)
+                except OSError as error:
+                    seen.due = now + LATE
+                    self._say(f"cannot rotate the log {writer.log_path}: {error.strerror}")
+
+    def _look_at(self, writer: Writer, seen: _Seen, now: float) -> None:
+        try:
+            file = os.stat(writer.log_path)
+        except FileNotFoundError:
+            seen.due = now + LATE
+            self._remind(writer)
+            return
+        if seen.size < 0:
+            seen.begin = _begin(writer.log_path)
+        grown, seen.size = file.st_size - seen.size, file.st_size
+        used = seen.size - seen.begin
+        seen.due = now + (LATE if grown == 0 or used + 64 * grown < writer.rules.max_bytes else SOON)
+        if used > writer.rules.max_bytes:
+            self._cut(writer, seen, file)
+
+    def _cut(self, writer: Writer, seen: _Seen, file: os.stat_result) -> None:
+        if not is_alive(writer.pid):
+            return  # its last words are worth more than its bound
+        if not (writer.reopens and hears_hangup(writer.pid) and writes_to(writer.pid, file)):
+            seen.begin = self._punch(writer.log_path, writer.rules.max_bytes, seen.begin)
+        elif not children_hold(writer.pid, file):
+            self._rotate(writer)
+            seen.size, seen.begin = 0, 0
+        elif seen.size - seen.begin > PATIENCE * writer.rules.max_bytes:
+            seen.begin = self._punch(writer.log_path, writer.rules.max_bytes, seen.begin)
+
+    def _rotate(self, writer: Writer) -> None:
+        path = Path(writer.log_path)
+        older = steady_parts(path)
+        size = os.stat(path).st_size
+        renamed = part_name(path, next_start(older), size)
+        os.rename(path, renamed)
+        self._reopen(writer.pid)
+        self._renamed[renamed] = _Renamed(writer.rules.max_bytes, size)
+        self._packing.add(renamed)
+        for part in older[: max(0, len(older) + 1 - max(1, writer.rules.keep))]:
+            with suppress(OSError):
+                os.unlink(part.path)
+
+    def _remind(self, writer: Writer) -> None:
+        """Its file was renamed, and it has not opened the name again: it could not, or was not asked before a crash."""
+        older = steady_parts(Path(writer.log_path))
+        if not older or older[-1].packed:
+            return
+        if writer.reopens and hears_hangup(writer.pid):
+            self._reopen(writer.pid)
+        self._still_held(older[-1].path, writer.rules.max_bytes)
+
+    def _still_held(self, path: Path, bound: int = LogRules().max_bytes) -> None:
+        """A renamed file that somebody writes to: once it has grown too much since, it is bounded all the same."""
+        with suppress(OSError):
+            size = os.stat(path).st_size
+            renamed = self._renamed.setdefault(path, _Renamed(bound, size))
+            if size - max(renamed.size, _begin(str(path))) > PATIENCE * renamed.bound:
+                self._punch(str(path), renamed.bound, 0)
+
+    def _punch(self, path: str, keep: int, begin: int) -> int:
+        if not self._can_punch:
+            return begin
+        fd = os.open(path, os.O_WRONLY)
+        try:
+            return punch(fd, keep)
+        except CannotPunch:
+            self._can_punch = False
+            self._say(
+                f"the file system of {self._logs} cannot punch holes: logs of programs that do not open them anew "
+                "grow without bound (set RECONCILER_STATE to a folder on ext4, xfs, btrfs or tmpfs)"
+            )
+            return begin
+        finally:
+            os.close(fd)
+
+    def _say(self, text: str) -> None:
+        if text not in self._said and len(self._said) < 1000:
+            self._said.add(text)
+            log.warning("%s", text)
+
+
+def _begin(path: str) -> int:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return first_data(fd)
+    finally:
+        os.close(fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -51,19 +52,24 @@ def run(settings: Settings) -> None:
 
     On SIGHUP it lets go of everything and executes itself anew, in the same process.
     """
-    with only_one(settings):
-        listener = renewal.inherited_listener() or listen(settings)
-        with contextlib.closing(listener):
-            stop = asyncio.run(_run(settings, listener))
-            if stop.renew:
+    inherited = renewal.inherited_listener()
+    with only_one(settings), contextlib.closing(inherited or listen(settings)) as listener:
+        renewed = inherited is not None
+        while (stop := asyncio.run(_run(settings, listener, renewed))).renew:
+            if stop.after_all:  # held back now that no thread is left: it is for the new program, which has the workers
+                os.kill(os.getpid(), stop.after_all)
+            try:
                 renewal.execute(listener)
+            except OSError as error:
+                log.error("it goes on as it is, because the program on disk does not start: {}", error)
+                renewed = True
 
 
-async def _run(settings: Settings, listener: socket.socket) -> Stop:
-    stop = Stop(leave=settings.on_exit == "leave")
+async def _run(settings: Settings, listener: socket.socket, renewed: bool) -> Stop:
+    stop = Stop(leave=settings.on_exit == "leave", renewed=renewed)
     async with contextlib.AsyncExitStack() as stack:
         at = await stack.enter_async_context(broker_at(settings, stop))
-        if not stop.asked.is_set():
+        if stop.takes_over or not stop.asked.is_set():
             await serve(settings, at, listener, stop)
     return stop
 
@@ -71,21 +77,29 @@ async def _run(settings: Settings, listener: socket.socket) -> Stop:
 class Stop:
     """SIGINT or SIGTERM asks to stop; a second one not to wait any longer. SIGHUP asks to be executed anew.
 
-    `leave`: workers and embedded broker are not to be stopped.
+    `leave`: workers and embedded broker are not to be stopped. `takes_over`: the program before this one has left them
+    to us, so that even if asked to stop at once, it is for us to take them down.
     """
 
-    def __init__(self, leave: bool) -> None:
+    def __init__(self, leave: bool, renewed: bool = False) -> None:
         self.asked = asyncio.Event()
         self.hurry = asyncio.Event()
         self.leave = leave
         self.renew = False
+        self.after_all: int | None = None  # the signal to stop that came when it had begun to renew
+        self.takes_over = renewed
+        self.left = renewal.children() if renewed else set()
         self._renewing: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal)
+            loop.add_signal_handler(number, self._on_signal, number)
         # The end of a terminal is no wish to go on without one.
         on_terminal = sys.stderr.isatty()
-        loop.add_signal_handler(signal.SIGHUP, self._on_signal if on_terminal else self._on_hangup)
+        if on_terminal:
+            loop.add_signal_handler(signal.SIGHUP, self._on_signal, signal.SIGHUP)
+        else:
+            loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        renewal.release_signals()
 
     def _on_hangup(self) -> None:
         if not self.asked.is_set() and (self._renewing is None or self._renewing.done()):
@@ -96,11 +110,17 @@ class Stop:
         if why := await asyncio.to_thread(renewal.why_not):
             log.error("it goes on as it is, because the program on disk does not start: {}", why)
             return
+        if self.asked.is_set():
+            return
+        renewal.hold_signals()
+        log.info("starting anew: the workers go on")
         self.renew = self.leave = True
         self.asked.set()
 
-    def _on_signal(self) -> None:
-        if self.asked.is_set():
+    def _on_signal(self, number: int) -> None:
+        if self.renew:
+            self.after_all = number
+        elif self.asked.is_set():
             log.warning("stopping at once")
             self.hurry.set()
         else:
@@ -133,7 +153,7 @@ async def broker_at(settings: Settings, stop: Stop) -> AsyncIterator[BrokerAt]:
     starting = asyncio.create_task(node.start(log.info))
     asked = asyncio.create_task(stop.asked.wait())
     try:
-        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({starting} if stop.takes_over else {starting, asked}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
         yield BrokerAt(node.amqp_url, node.management_url) if starting.done() else BrokerAt("", None)
@@ -151,6 +171,7 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
     context, supervisor = assemble(settings, at)
     loop = context.loop
     await supervisor.start()
+    renewal.look_after(stop.left, supervisor.children, asyncio.get_running_loop())
     server = Server(
         uvicorn.Config(
             create_app(context), lifespan="off", log_config=None, date_header=False, timeout_graceful_shutdown=1

@@ -55,6 +55,8 @@ class Modules:
         self._on_verdict = on_verdict
         self._verdicts: dict[Module, str | None] = {}
         self._running: asyncio.Task[None] | None = None
+        self._child: subprocess.Popen[str] | None = None
+        self._closed = False
         self._digests: dict[tuple[str, tuple[int, int] | None], str] = {}
 
     def faults(self, desired: Desired) -> dict[Pool, str] | None:
@@ -105,11 +107,20 @@ class Modules:
             await asyncio.sleep(wait)
             self._on_verdict()
             return
-        verdicts = await asyncio.to_thread(ask, modules, self._runtime)
+        verdicts = await asyncio.to_thread(ask, modules, self._runtime, self._asked)
         self._verdicts = {**self._verdicts, **verdicts} if len(self._verdicts) < 10_000 else verdicts
         self._on_verdict()
 
+    def _asked(self, child: subprocess.Popen[str]) -> None:
+        self._child = child
+        if self._closed:
+            child.kill()
+
     async def close(self) -> None:
+        """Ends a check that is under way: nobody waits for its verdict any more."""
+        self._closed = True
+        if self._child is not None:
+            self._child.kill()
         if self._running is not None:
             await asyncio.wait({self._running}, timeout=1)
 
@@ -142,18 +153,28 @@ def digest_of(path: Path) -> str:
         return ""
 
 
-def ask(modules: Iterable[Module], runtime: Runtime) -> dict[Module, str | None]:
-    """Has the modules imported in another process; blocks. A verdict is None for a good one, else what is wrong."""
+def ask(
+    modules: Iterable[Module], runtime: Runtime, asked: Callable[[subprocess.Popen[str]], None] = lambda _: None
+) -> dict[Module, str | None]:
+    """Has the modules imported in another process; blocks. A verdict is None for a good one, else what is wrong.
+
+    `asked` is called with that process, to be able to end it.
+    """
     modules = list(modules)
     question = json.dumps([{"module": m.name, "env": {**STAND_INS, **dict(m.given)}} for m in modules])
     command = [runtime.python, "-P", runtime.entry, "check"]
     env = {**os.environ, "WORKERS_FOLDER": str(runtime.workers)}
     try:
-        done = subprocess.run(
-            command, input=question, capture_output=True, text=True, env=env, timeout=CHECK_SECONDS, check=False,
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env,
             cwd=runtime.workers.parent,
-        )  # fmt: skip
-        answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        ) as child:  # fmt: skip
+            asked(child)
+            try:
+                told, _ = child.communicate(question, CHECK_SECONDS)
+            finally:
+                child.kill()
+        answers = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
         return dict.fromkeys(modules, f"the module could not be checked: {error}")
     return {module: verdict_of(answers[i] if i < len(answers) else None) for i, module in enumerate(modules)}

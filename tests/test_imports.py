@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "reconciler.spec": ("state", "reconciler.settings"),
     "reconciler.journal": (),
     "reconciler.broker": ("state", "reconciler.errors", "reconciler.plan"),
-    "reconciler.supervisor": ("state", "reconciler.errors", "reconciler.backoff", "reconciler.journal"),
+    # … `workers` to know where the script is that changes the user
+    "reconciler.supervisor": ("state", "reconciler.errors", "reconciler.backoff", "reconciler.journal", "workers"),
 }
 # `web` shows what all the others know, but asks the loop for it.
 MAY_NOT_IMPORT = {

@@ -6,17 +6,19 @@ Whatever goes wrong on the way is one `SpawnFailed` with words for a person. No 
 
 from __future__ import annotations
 
+import json
 import os
-import pwd
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import workers
 from reconciler.errors import Temporary
 from reconciler.supervisor import proc
 from reconciler.supervisor.image import Image, image_of
@@ -30,14 +32,15 @@ from reconciler.supervisor.reason import explain
 from reconciler.supervisor.records import Record
 from reconciler.supervisor.zygote import Unfit
 from reconciler.supervisor.zygotes import Zygotes
-from state.processes import Pool, WorkerSpec
+from state.processes import Limits, Pool, WorkerSpec
 
-# What the daemon's own service manager told the daemon, and no worker.
-PRIVATE: tuple[str, ...] = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", MARKER)
-PRIVATE += ("LOG_FILE", "START_GATE", "RECONCILER_LISTENER")  # … and what is of one process alone
+# What the daemon's own service manager told the daemon, and no worker; and what is of one process alone.
+TOLD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+PRIVATE = (*TOLD, "LOG_FILE", "START_GATE", "RECONCILER_LISTENER", MARKER)
 MOST_IMAGES = 10_000
 # A foreign program waits at the gate, too: its standard input at first.
 SHELL = "/bin/sh"
+DEMOTED = str(Path(workers.__path__[0]) / "runtime" / "demoted.py")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 GATE = 'read -r go || exit 0; exec "$0" "$@" </dev/null'
 
@@ -111,17 +114,11 @@ class Launcher:
     async def _fork(
         self, spec: WorkerSpec, slot: int, log: int, environment: dict[str, str]
     ) -> tuple[int, int, Parent]:
-        limits = spec.limits
         request = {
             "title": f"reconciler: {spec.pool}[{slot}]",
             "cwd": spec.cwd,
             "env": environment,
-            "limits": {
-                "nice": limits.nice,
-                "cpu_affinity": limits.cpu_affinity,
-                "user": limits.user,
-                "rlimits": dict(limits.rlimits),
-            },
+            "limits": _for_demote(spec.limits),
         }
         try:
             forked, zygote = await self._zygotes.fork(self.image_of(spec), environment, request, log)
@@ -162,27 +159,26 @@ def _exec(spec: WorkerSpec, log: int, environment: Mapping[str, str]) -> tuple[i
     foreign = _refuse(spec, environment) and not spec.module and _shell_passes_on(environment)
     theirs, ours = os.pipe2(os.O_CLOEXEC)
     gate = {"START_GATE": str(theirs)} if spec.module else {}
-    home = {key: value for key, value in _home_of(spec.limits.user).items() if key not in spec.env}
     try:
         child = subprocess.Popen(
-            [SHELL, "-c", GATE, *spec.command] if foreign else spec.command,
+            [*_demoted(spec.limits), *((SHELL, "-c", GATE) if foreign else ()), *spec.command],
             cwd=spec.cwd,
-            env={**environment, **home, **gate},
+            env={**environment, **gate},
             stdin=theirs if foreign else subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             close_fds=True,
             pass_fds=(theirs,) if spec.module else (),
             start_new_session=True,
-            **_account(spec.limits.user),
         )
-    except (OSError, ValueError, IndexError, LookupError) as error:
+    except (OSError, ValueError, IndexError) as error:
         os.close(ours)
         raise SpawnFailed(_in_words(error, spec)) from error
     finally:
         os.close(theirs)
     try:
-        constrain(child.pid, spec.limits)
+        if spec.limits.user is None:
+            constrain(child.pid, spec.limits)
     except (OSError, ValueError) as error:
         os.close(ours)
         child.kill()
@@ -226,42 +222,26 @@ def _head(program: str) -> bytes:
     return b""
 
 
-def _account(user: str | None) -> dict[str, Any]:
-    """The arguments of Popen that make the process another user's. Raises LookupError."""
-    if user is None:
-        return {}
-    account = _entry(user)
-    groups = os.getgrouplist(account.pw_name, account.pw_gid)
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+def _demoted(limits: Limits) -> tuple[str, ...]:
+    """What goes before the command of one that is another user's: it limits itself, and becomes that user."""
+    if limits.user is None:
+        return ()
+    return (sys.executable, "-I", "-S", DEMOTED, json.dumps(_for_demote(limits)))
 
 
-def _entry(user: str) -> pwd.struct_passwd:
-    """By name or number. Raises LookupError."""
-    try:
-        return pwd.getpwuid(int(user)) if user.isascii() and user.isdigit() else pwd.getpwnam(user)
-    except OverflowError:
-        raise LookupError(user) from None
-
-
-def _home_of(user: str | None) -> dict[str, str]:
-    """What a login would set; nothing for one that there is not: its start says so."""
-    with suppress(LookupError):
-        account = _entry(user or "")
-        name = account.pw_name
-        return {"HOME": account.pw_dir, "USER": name, "LOGNAME": name, "SHELL": account.pw_shell}
-    return {}
+def _for_demote(limits: Limits) -> dict[str, Any]:
+    """The arguments of workers/runtime/demote.py."""
+    return {
+        "nice": limits.nice,
+        "cpu_affinity": limits.cpu_affinity,
+        "user": limits.user,
+        "rlimits": dict(limits.rlimits),
+    }
 
 
 def _in_words(error: Exception, spec: WorkerSpec) -> str:
-    if isinstance(error, PermissionError) and spec.limits.user is not None:
-        who = f"as user {spec.limits.user}"
-        if os.geteuid() != 0:
-            return f"cannot start {spec.command[0]} {who}: only root may (run the daemon as root, or leave `user` out)"
-        return f"cannot start {spec.command[0]} {who}: {error.strerror} (that user must be able to reach and run it)"
     if isinstance(error, OSError):
         return f"cannot start {spec.command[0]}: {error.strerror}"
-    if isinstance(error, LookupError):
-        return f"there is no user {spec.limits.user} (add it to this machine, or correct `user`)"
     return f"cannot be started: {error}"
 
 

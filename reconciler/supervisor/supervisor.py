@@ -74,6 +74,11 @@ class Supervisor:
         """The workers' NOTIFY_SOCKET."""
         return self._notify.address
 
+    @property
+    def children(self) -> set[int]:
+        """The processes that are reaped here: workers and zygotes."""
+        return set(self._shop.by_pid if self._shop else ()) | (self._zygotes.pids if self._zygotes else set())
+
     async def start(self) -> None:
         """Binds the socket and takes in hand what an earlier daemon left. Raises FolderInUse, OSError."""
         for folder in (self.folder / "processes", self.logs):

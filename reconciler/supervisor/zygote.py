@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -63,6 +64,11 @@ class Zygote:
         self._reaped = asyncio.Event()
         self._asked: dict[int, asyncio.Future[int]] = {}
         self._number = 0
+
+    @property
+    def pid(self) -> int:
+        """Of the process, if it lives and is our child; else 0."""
+        return self._pid
 
     @property
     def log(self) -> Path:
@@ -127,6 +133,13 @@ class Zygote:
         """Has it end, now or as soon as it has no children any more; without them it would by itself in a minute."""
         self.retired = True
         self._send({"quit": True})
+
+    def kill(self) -> None:
+        """SIGKILL, if it is our child and does not hear; not while it has a child that works."""
+        stats = (proc.read_stat(pid) for pid in self.alive)
+        if self._pidfd >= 0 and not any(stat and stat.alive and stat.parent == self._pid for stat in stats):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def close(self) -> None:
         """Lets go of it; it goes on, and its children with it."""

@@ -53,6 +53,11 @@ class Zygotes:
             async with asyncio.timeout(HELLO):
                 await asyncio.gather(*(zygote.ready.wait() for zygote in self._all))
 
+    @property
+    def pids(self) -> set[int]:
+        """Those that are our children."""
+        return {zygote.pid for zygote in self._all if zygote.pid}
+
     def parent_of(self, pid: int) -> Zygote | None:
         """The zygote that has this child."""
         return next((zygote for zygote in self._all if not zygote.dead and pid in zygote.alive), None)
@@ -112,12 +117,18 @@ class Zygotes:
         """Has all end that have no children left, and sees them off."""
         for zygote in self._all:
             zygote.retire()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(2.0):
-                while any(not zygote.gone for zygote in self._all if not zygote.alive):
-                    await asyncio.sleep(0.005)
+        await self._until_gone(2.0)
+        for zygote in self._all:
+            zygote.kill()
+        await self._until_gone(1.0)
         self.retire(set())
         self.let_go()
+
+    async def _until_gone(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while any(zygote.pid and not zygote.gone for zygote in self._all):
+                    await asyncio.sleep(0.005)
 
     def let_go(self) -> None:
         """Leaves them to the next daemon."""

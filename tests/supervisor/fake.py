@@ -17,7 +17,6 @@ from reconciler.supervisor import Event, EventKind
 from reconciler.supervisor.report import Report
 from state.processes import ObservedWorker, Pool, WorkerSpec, WorkerState
 
-
 DOWN = (WorkerState.BACKOFF, WorkerState.FATAL)  # no process
 
 

@@ -7,6 +7,7 @@ already imported what every worker imports takes some 20 ms; a fresh interpreter
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -27,6 +28,9 @@ from .loader import Fault, load
 TIMEOUT = 20.0  # seconds
 AT_ONCE = max(2, os.cpu_count() or 1)
 TAIL = 15  # lines of a traceback
+
+_SET_PARENT_DEATH_SIGNAL = 1
+_libc = ctypes.CDLL(None)
 
 Result = dict[str, Any]
 
@@ -107,6 +111,7 @@ def _in_child(item: dict[str, Any], pipe: int, output: int) -> None:
     """Import the module and write the result as one piece; whatever it prints goes to `output`. Does not return."""
     try:
         os.setsid()
+        _libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
         signal.alarm(int(item["timeout"]) + 5)  # should the check itself be ended before it can end this child
         for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (output, 1), (output, 2)):
             os.dup2(descriptor, target)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from reconciler.supervisor.logfiles import append_line, exit_line, start_line
+from reconciler.supervisor.logfiles import append_line, exit_line
 from state.processes import Pool
 from tests.journal.logs import packed, rotate
 from tests.system import System
@@ -141,7 +141,6 @@ def test_what_cannot_be_searched(live_system: System, query: dict[str, object], 
 
 def test_the_viewer_over_rotation(talker: System, page: Page) -> None:
     path, pid = log_of(talker), the_worker(talker)["pid"]
-    append_line(path, start_line(Pool("talk", "say"), 0, pid, "0123456789abcdef", "first start", 1764032523.0))
     say(talker, "old", lines=700)
     written(talker, "line 699 of old")
     turn_over(talker, pack=True)

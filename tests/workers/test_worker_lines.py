@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.journal.levels import LEVELS, level_of
-from reconciler.tail import stamp_of
+from reconciler.journal.stamps import time_of
 from tests.workers.worker_bench import VERBS, Bench
 from workers.runtime.hand import LONGEST_ID, Hand, one_word
 from workers.runtime.lines import dumps
@@ -70,7 +70,7 @@ def test_every_line_says_whose_it_is(bench: Bench) -> None:
     assert by_text["aside"] == ("INFO", "a_b__c")
     assert by_text["plain {"] == ("INFO", "#3")
     assert by_text["worker work stops: 3 processed, 0 failed"] == ("INFO", None)
-    assert all(level_of(line) in LEVELS.values() and stamp_of(line) for line in worker.log.splitlines())
+    assert all(level_of(line) in LEVELS.values() and time_of(line) for line in worker.log.splitlines())
 
 
 def test_json_is_one_object_a_line(bench: Bench) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
@@ -56,8 +56,8 @@ def run(settings: Settings) -> None:
     with only_one(settings), contextlib.closing(inherited or listen(settings)) as listener:
         renewed = inherited is not None
         while (stop := asyncio.run(_run(settings, listener, renewed))).renew:
-            if stop.after_all:  # held back now that no thread is left: it is for the new program, which has the workers
-                os.kill(os.getpid(), stop.after_all)
+            if stop.after_all:  # this thread holds it back: it is for the new program, which has the workers
+                signal.pthread_kill(threading.get_ident(), stop.after_all)
             try:
                 renewal.execute(listener)
             except OSError as error:
@@ -113,9 +113,21 @@ class Stop:
         if self.asked.is_set():
             return
         renewal.hold_signals()
+        self._outlive_the_loop()
         log.info("starting anew: the workers go on")
         self.renew = self.leave = True
         self.asked.set()
+
+    def _outlive_the_loop(self) -> None:
+        """Signals are held back in this thread alone: in another one they must not meet the default after the loop."""
+
+        def keep(came: int, _: object) -> None:
+            self.after_all = self.after_all if came == signal.SIGHUP else came
+
+        loop = asyncio.get_running_loop()
+        for number in renewal.SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, keep)
 
     def _on_signal(self, number: int) -> None:
         if self.renew:

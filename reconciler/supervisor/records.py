@@ -45,7 +45,6 @@ class Record:
     exit_code: int | None = None  # minus the signal's number if one ended it; None if nobody knows
     reason: str | None = None
     fatal: bool = False  # given up with this death
-    cgroup: str | None = None  # the folder of its control group
     version: int = 0  # counts the times it was written
 
     @property

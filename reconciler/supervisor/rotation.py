@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 SOON = 1.0  # seconds between looks at a file that grows
 LATE = 6.0  # … and at one that does not
 TIDY = 60.0  # seconds between looks at the whole folder
+HOLD_ON = 10.0  # seconds after a rename before its file is trimmed: a busy process may hear of it late
 PATIENCE = 4  # times its bound that a file may grow while we wait for somebody to let go of it; then it is trimmed
 
 
@@ -51,6 +53,7 @@ class _Seen:
 class _Renamed(NamedTuple):
     bound: int
     size: int  # when it was
+    at: float  # on the monotonic clock
 
 
 class Rotation:
@@ -147,7 +150,7 @@ class Rotation:
         renamed = part_name(path, next_start(older), size)
         os.rename(path, renamed)
         self._reopen(writer.pid)
-        self._renamed[renamed] = _Renamed(writer.rules.max_bytes, size)
+        self._renamed[renamed] = _Renamed(writer.rules.max_bytes, size, time.monotonic())
         self._packing.add(renamed)
         for part in older[: max(0, len(older) + 1 - max(1, writer.rules.keep))]:
             with suppress(OSError):
@@ -166,7 +169,9 @@ class Rotation:
         """A renamed file that somebody writes to: once it has grown too much since, it is bounded all the same."""
         with suppress(OSError):
             size = os.stat(path).st_size
-            renamed = self._renamed.setdefault(path, _Renamed(bound, size))
+            renamed = self._renamed.setdefault(path, _Renamed(bound, size, time.monotonic()))
+            if time.monotonic() - renamed.at < HOLD_ON:
+                return
             if size - max(renamed.size, _begin(str(path))) > PATIENCE * renamed.bound:
                 self._punch(str(path), renamed.bound, 0)
 

@@ -21,7 +21,6 @@ from typing import Any
 import workers
 from reconciler.errors import Temporary
 from reconciler.supervisor import proc
-from reconciler.supervisor.cgroup import Cgroups, Group
 from reconciler.supervisor.image import Image, image_of
 from reconciler.supervisor.limits import constrain
 from reconciler.supervisor.logfiles import last_lines, log_path, open_log
@@ -53,12 +52,11 @@ class SpawnFailed(Temporary):
 class Launcher:
     """Starts processes whose logs are under `logs`, and who talk to the socket `notify`."""
 
-    def __init__(self, owner: str, logs: Path, notify: NotifySocket, zygotes: Zygotes, cgroups: Cgroups) -> None:
+    def __init__(self, owner: str, logs: Path, notify: NotifySocket, zygotes: Zygotes) -> None:
         self._owner = owner
         self._logs = logs
         self._notify = notify
         self._zygotes = zygotes
-        self._cgroups = cgroups
         self._images: dict[tuple[Pool, str], Image] = {}
 
     def image_of(self, spec: WorkerSpec) -> Image:
@@ -138,28 +136,16 @@ class Launcher:
             os.close(gate)  # it waits there, and ends
             code = await parent.bury(pid, -1)
             raise SpawnFailed(_at_once(error, code, path)) from error
-        start_time = stat.start_time if stat else 0
-        group = await self._enter(pid, start_time, pidfd, gate, parent)
         record = Record(
             pid=pid,
-            start_time=start_time,
+            start_time=stat.start_time if stat else 0,
             boot_id=proc.boot_id(),
             spec=spec,
             slot=slot,
             log_path=str(path),
             started_at=now,
-            cgroup=str(group.path) if group else None,
         )
-        return Process(record, pidfd, parent, gate, group)
-
-    async def _enter(self, pid: int, start_time: int, pidfd: int, gate: int, parent: Parent) -> Group | None:
-        try:
-            return await self._cgroups.enter(pid, start_time)
-        except BaseException:  # nobody wants it any more
-            os.close(pidfd)
-            os.close(gate)
-            await parent.bury(pid, -1)
-            raise
+        return Process(record, pidfd, parent, gate)
 
 
 def _at_once(error: OSError, code: int | None, log: Path) -> str:

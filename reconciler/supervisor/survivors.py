@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.supervisor import proc
-from reconciler.supervisor.cgroup import Cgroups
 from reconciler.supervisor.logfiles import last_lines
 from reconciler.supervisor.marker import MARKER, Mark, read_mark
 from reconciler.supervisor.parents import Daemon, ForkedBy, Parent, Stranger, kill_if
@@ -42,23 +41,22 @@ class Survivors:
         return {(process.record.spec.pool, process.record.slot) for process in self.adopt}
 
 
-def find_survivors(records: Records, owner: str, zygotes: Zygotes, cgroups: Cgroups) -> Survivors:
+def find_survivors(records: Records, owner: str, zygotes: Zygotes) -> Survivors:
     """Opens a pidfd on each that lives, files the dead as ended, and kills what dead workers left behind."""
     found = Survivors()
     for record in sorted(records.load(), key=lambda record: -record.started_at):
-        cgroups.know(record.cgroup)
-        process = _hold(record, zygotes, cgroups)
+        process = _hold(record, zygotes)
         if process is None:
             _file_as_ended(records, record, zygotes)
         elif record.stopping or (record.spec.pool, record.slot) in found.slots:
             found.drain.append(process)
         else:
             found.adopt.append(process)
-    _look_for_marks(found, owner, zygotes, cgroups)
+    _look_for_marks(found, owner, zygotes)
     return found
 
 
-def _hold(record: Record, zygotes: Zygotes, cgroups: Cgroups) -> Process | None:
+def _hold(record: Record, zygotes: Zygotes) -> Process | None:
     if not _is(record):
         return None
     try:
@@ -68,8 +66,7 @@ def _hold(record: Record, zygotes: Zygotes, cgroups: Cgroups) -> Process | None:
     if not _is(record):  # the number may have passed on meanwhile
         os.close(pidfd)
         return None
-    group = cgroups.group_of(record.pid, record.start_time)
-    return Process(record, pidfd, _parent_of(record.pid, zygotes), group=group)
+    return Process(record, pidfd, _parent_of(record.pid, zygotes))
 
 
 def _parent_of(pid: int, zygotes: Zygotes) -> Parent:
@@ -103,7 +100,7 @@ def _code_of(record: Record, zygotes: Zygotes) -> int | None:
     return zygotes.take_code(record.pid)
 
 
-def _look_for_marks(found: Survivors, owner: str, zygotes: Zygotes, cgroups: Cgroups) -> None:
+def _look_for_marks(found: Survivors, owner: str, zygotes: Zygotes) -> None:
     marked = _marked(owner)
     known = found.pids
     for pid, mark in marked.items():
@@ -111,7 +108,7 @@ def _look_for_marks(found: Survivors, owner: str, zygotes: Zygotes, cgroups: Cgr
         if not stat or not stat.alive or stat.session in known:
             continue
         if stat.session == pid and (mark.pool, mark.slot) not in found.slots:
-            found.drain.extend(_hold_unrecorded(stat, mark, zygotes, cgroups))
+            found.drain.extend(_hold_unrecorded(stat, mark, zygotes))
         elif stat.session != pid and stat.session not in marked:
             kill_if(pid, stat.session, str(mark))
 
@@ -121,7 +118,7 @@ def _marked(owner: str) -> dict[int, Mark]:
     return {pid: mark for pid, mark in marks if mark and mark.owner == owner}
 
 
-def _hold_unrecorded(stat: proc.Stat, mark: Mark, zygotes: Zygotes, cgroups: Cgroups) -> list[Process]:
+def _hold_unrecorded(stat: proc.Stat, mark: Mark, zygotes: Zygotes) -> list[Process]:
     record = Record(
         pid=stat.pid,
         start_time=stat.start_time,
@@ -133,5 +130,5 @@ def _hold_unrecorded(stat: proc.Stat, mark: Mark, zygotes: Zygotes, cgroups: Cgr
     )
     with suppress(OSError):
         record.log_path = os.readlink(f"/proc/{stat.pid}/fd/1")
-    process = _hold(record, zygotes, cgroups)
+    process = _hold(record, zygotes)
     return [process] if process else []

@@ -38,6 +38,8 @@ def run(name: str, loaded: type[BaseWorker] | None = None) -> int:
     except ValueError as error:
         logger.error("{}", error)
         return 1
+    if not await_gate(gate):
+        return 0
     _banner(settings)
     try:
         worker_class = loaded or load(name)
@@ -45,7 +47,7 @@ def run(name: str, loaded: type[BaseWorker] | None = None) -> int:
         Notifier(settings.notify_socket).send(f"STATUS={fault}")
         logger.opt(exception=fault.__cause__).error("{}", fault)
         return 1
-    return _work(worker_class, settings, hand) if await_gate(gate) else 0
+    return _work(worker_class, settings, hand)
 
 
 def _work(worker_class: type[BaseWorker], settings: Settings, hand: Hand) -> int:

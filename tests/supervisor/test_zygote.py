@@ -301,7 +301,7 @@ async def test_the_next_daemon_hears_from_the_zygote_how_they_ended(
     pids = {record["slot"]: record["pid"] for record in records}
     zygote = parent_of(pids[0])
     os.kill(pids[0], signal.SIGSEGV)
-    await async_eventually(lambda: is_gone(pids[0]))
+    await async_eventually(lambda: proc.read_stat(pids[0]) is None)  # its zygote has reaped it
     async with supervised(tmp_path / "state") as it:
         assert [w.pid for w in it.supervisor.observe()] == [pids[1], pids[2]]
         ended = it.supervisor.find(pids[0])

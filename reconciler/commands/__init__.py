@@ -1,0 +1,1 @@
+"""The commands of `reconciler`, a module for each kind. Each lists its own in COMMANDS."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from typing import Any
 from urllib.parse import quote
 
 import click
 import httpx
 
+from reconciler import __version__
 from reconciler.presence import known_daemon
 from reconciler.settings import Settings
 
@@ -29,7 +32,9 @@ class Client:
         self.known = known
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self.url = known["url"] if known else f"http://{host}:{settings.port}"
-        self.http = httpx.Client(base_url=self.url, timeout=SECONDS, trust_env=False)
+        agent = f"reconciler-cli/{__version__}".encode()
+        headers = {b"User-Agent": agent, b"X-Reconciler-User": caller().encode(errors="replace")}
+        self.http = httpx.Client(base_url=self.url, timeout=SECONDS, trust_env=False, headers=headers)
 
     def call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         """The answer's body. Raises NoDaemon, or ClickException with the daemon's own words if it refuses."""
@@ -50,6 +55,16 @@ class Client:
 
     def post(self, path: str, body: dict[str, Any], **query: Any) -> dict[str, Any]:
         return self.call("POST", path, json=body, params={k: v for k, v in query.items() if v is not None})
+
+
+def caller() -> str:
+    """Who is to stand in the history as the author of a change: `RECONCILER_USER`, else whoever is logged in."""
+    if given := os.environ.get("RECONCILER_USER") or os.environ.get("SUDO_USER"):
+        return " ".join(given.split())
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # this uid has no name
+        return f"uid {os.getuid()}"
 
 
 def name_in_path(name: str) -> str:

@@ -42,8 +42,8 @@ class Context:
         names = [*self.loop.intake.in_force.desired.all_queues(), *self.loop.ledger_names()]
         return dict((await self.loop.broker.observe(names)).queues)
 
-    async def write(self, edit: Edit, *, may_create: bool = False) -> Write:
-        """Edits the file and wakes the loop. Raises as `DesiredFile.edit` does."""
+    async def write(self, edit: Edit, request: Request, *, may_create: bool = False) -> Write:
+        """Edits the file as `request` asks for it, and wakes the loop. Raises as `DesiredFile.edit` does."""
         revision, number = await asyncio.to_thread(self.file.edit, edit, may_create=may_create)
         self.loop.wake("api")
         return Write(self, revision, number)

@@ -21,7 +21,7 @@ async def pause(request: Request) -> Response:
     context, seconds = context_of(request), wait_of(request)
     name, wanted = request.path_params["queue_name"], pause_of(await read_json(request, optional=True))
     before = sum(w.running for w in context.workers(name))
-    write = await context.write(pause_queue(name, wanted))
+    write = await context.write(pause_queue(name, wanted), request)
     done = await write.converged(lambda turn: stands_still(turn, name, context), seconds)
     left = sum(w.running for w in context.workers(name))
     text = "paused" if done else f"is paused in the file; {left} of its workers are still finishing"
@@ -33,7 +33,7 @@ async def resume(request: Request) -> Response:
     context, seconds, name = context_of(request), wait_of(request), request.path_params["queue_name"]
     for key in await read_json(request, optional=True):
         raise invalid(key, "unknown field (this takes none)")
-    write = await context.write(resume_queue(name))
+    write = await context.write(resume_queue(name), request)
     done = await write.converged(lambda turn: is_back(turn, name), seconds)
     text = "resumed" if done else "is resumed in the file; its workers follow"
     return answer(answered(name, text, False, write, done), 200 if done else 202)

@@ -51,7 +51,7 @@ async def create(request: Request) -> Response:
     properties = {key: value for key, value in body.items() if key != "queue_name"}
     await check_new_queue(name, properties, context)
     try:
-        write = await context.write(create_queue(name, properties), may_create=may_create(context))
+        write = await context.write(create_queue(name, properties), request, may_create=may_create(context))
     except AlreadyThere:
         return answer(created(name, "is in the file already", context.loop.intake.in_force.revision, True))
     done = await write.converged(lambda turn: is_well(turn, name), seconds)
@@ -218,7 +218,7 @@ async def clear(request: Request) -> Response:
     deadline = time.monotonic() + seconds
     refuse_stream(name, await context.loop.intake.newest())
     before = sum(w.running for w in context.workers(name))
-    write = await context.write(zero_all(name))
+    write = await context.write(zero_all(name), request)
     stopped = await write.converged(lambda _: not any(w.running for w in context.workers(name)), seconds)
     body = {
         "message": f"Queue {name} cleared",
@@ -252,7 +252,7 @@ async def delete(request: Request) -> Response:
     refuse_dead_letter_target(name, desired)
     if name in desired.queues:
         await check_removable(name, desired.queues[name], force, context)
-        write = await context.write(remove_queue(name))
+        write = await context.write(remove_queue(name), request)
     elif owned(name, context):  # it has left the file before, and is held
         await check_removable(name, Queue(), force, context)
         write = Write(context, context.loop.intake.in_force.revision, context.file.writes)

@@ -28,7 +28,7 @@ async def scale(request: Request) -> Response:
     pool = Pool(name, await worker_of(body, name, queue, context))
     refuse_autoscaled(pool, queue)
     before = alive(pool, context)
-    write = await context.write(set_counts(name, {pool.worker: count}))
+    write = await context.write(set_counts(name, {pool.worker: count}), request)
     done = await write.converged(lambda turn: is_scaled(turn, pool, count, context), seconds)
     return answer(scaled(pool, count, before, write.revision, done, context), 200 if done else 202)
 

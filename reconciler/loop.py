@@ -20,6 +20,7 @@ from reconciler.attempts import Attempts
 from reconciler.backoff import backoff
 from reconciler.broker.broker import Broker
 from reconciler.diff import RestartWish, Wishes, diff
+from reconciler.drift import Drift, DriftHistory
 from reconciler.errors import BrokerUnreachable, ReconcilerError
 from reconciler.events import Events
 from reconciler.intake import InForce, Intake, Reading
@@ -30,6 +31,7 @@ from reconciler.settings import Runtime
 from reconciler.spec import specs_of
 from reconciler.status import Seen, assess
 from reconciler.supervisor import Supervisor
+from reconciler.witness import Witness
 from state.desired import Desired
 from state.ledger import Ledger
 from state.observed import ObservedBroker, ObservedQueue
@@ -83,6 +85,8 @@ class Loop:
         self._pauses = pauses or Pauses()
         self.scaler = Scaler()
         self.restarts: frozenset[RestartWish] = frozenset()  # asked for, and not begun yet
+        self.drifts = DriftHistory()
+        self._witness = Witness(self.drifts, broker.foreign_connections)
         self._attempts = Attempts()
         self._confirmed: str | None = None
         self._triggers: list[str] = ["file"]
@@ -308,7 +312,8 @@ class Loop:
         lost = [a.name for a in plan.actions if isinstance(a, Declare) and a.claim and a.name in self.last.queues]
         for name in lost:
             log.warning("drift: queue {} was gone from the broker", name)
-            self._events.tell("drift", f"queue {name} was gone from the broker")
+            self._events.tell("drift", f"queue {name} was gone from the broker", queue=name)
+        self._witness.saw([Drift(time.time(), name, "it was gone from the broker") for name in lost])
         return "drift" if lost else trigger
 
     def _tell_news(self, reading: Reading) -> None:

@@ -35,3 +35,19 @@ class ObservedBroker:
     version: str
     management: bool
     queues: Mapping[str, ObservedQueue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ObservedConnection:
+    """Somebody's connection to the virtual host. `name` is what its client calls it, if it calls it anything.
+
+    `since` is in seconds since the epoch.
+    """
+
+    name: str | None
+    user: str
+    peer: str
+    since: float = 0.0
+
+    def __str__(self) -> str:
+        return f'connection "{self.name}"' if self.name else f"a connection without a name from {self.peer}"

@@ -26,6 +26,8 @@ MAY_IMPORT = {
     "reconciler.exposition": ("state", "reconciler.tally"),
     "reconciler.scaler": ("state", "reconciler.autoscale"),
     "reconciler.status": ("state", "reconciler.autoscale", "reconciler.plan"),
+    "reconciler.drift": ("state",),
+    "reconciler.explain": ("state", "reconciler.drift", "reconciler.plan"),
     "reconciler.attempts": ("state", "reconciler.plan", "reconciler.errors", "reconciler.backoff"),
     "reconciler.settings": ("workers",),  # to know where the worker's entry is
     "reconciler.spec": ("state", "reconciler.settings"),
@@ -48,6 +50,8 @@ PURE = (
     "autoscale",
     "tally",
     "exposition",
+    "drift",
+    "explain",
     "status",
     "attempts",
     "backoff",

@@ -17,12 +17,13 @@ from reconciler.broker.publisher import Publisher
 from reconciler.errors import NoSuchQueue, Refused, StillInUse
 from reconciler.plan import why_in_use
 from state.desired import Queue
-from state.observed import ObservedBroker, ObservedQueue
+from state.observed import ObservedBroker, ObservedConnection, ObservedQueue
 
 # Counts of quorum queues and streams follow a tick of five seconds: zeros are believed when they outlast it.
 TICK_SECONDS = 6.0
 # A management API behind a firewall costs seconds a question: it is not asked again at once.
 MANAGEMENT_RETRY_SECONDS = 5.0
+OURS = "reconciler "  # what the names of our own connections and our workers' begin with
 
 
 class Broker:
@@ -168,8 +169,26 @@ class Broker:
         """See `Publisher.publish`."""
         await self._publisher.publish(queue, body, properties)
 
+    async def foreign_connections(self) -> list[ObservedConnection]:
+        """The connections to the virtual host that are neither ours nor our workers', as far as they can be seen."""
+        try:
+            found = map(connection_of, await self._management.connections())
+        except ManagementUnavailable:
+            return []
+        return [one for one in found if not (one.name or "").startswith(OURS)]
+
     async def close(self) -> None:
         await asyncio.gather(self._admin.close(), self._publisher.close(), self._management.close())
+
+
+def connection_of(found: Mapping[str, Any]) -> ObservedConnection:
+    client = found.get("client_properties") or {}
+    return ObservedConnection(
+        name=found.get("user_provided_name") or client.get("connection_name"),
+        user=str(found.get("user", "unknown")),
+        peer=str(found.get("peer_host", "unknown")),
+        since=int(found.get("connected_at") or 0) / 1000,
+    )
 
 
 def derived_management_url(amqp_url: str) -> str:

@@ -37,6 +37,13 @@ class Management:
             raise ManagementUnavailable("the management API answers in a form that is not known here")
         return found
 
+    async def connections(self) -> list[dict[str, Any]]:
+        """All AMQP connections to the virtual host. One is in it for seconds only after it was opened."""
+        found = await self._get(f"/api/vhosts/{self._vhost}/connections", {})
+        if not isinstance(found, list):
+            raise ManagementUnavailable("the management API answers in a form that is not known here")
+        return found
+
     async def _get(self, path: str, query: dict[str, str]) -> Any:
         try:
             answer = await self._client.get(path, params=query)

@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reconciler.web import logs, metrics, pages, pauses, queues, restarts, system, workers
+from reconciler.web import explain, logs, metrics, pages, pauses, queues, restarts, system, workers
 from reconciler.web.answers import ERRORS, answer, on_error
 from reconciler.web.context import Context
 
@@ -39,6 +39,7 @@ ROUTES = [
     Route("/workers/view-logs/{pid}", pages.viewer),
     Route("/status", system.status),
     Route("/plan", system.plan),
+    Route("/explain/{queue_name:path}", explain.explain_queue),
     Route("/sync", system.sync, methods=["POST"]),
     Route("/events", system.events),
     Route("/healthz", system.healthz),

@@ -156,6 +156,7 @@ def system_paths() -> Schema:
         "/": page("The dashboard", [], "text/html"),
         "/status": get("Where things stand", [], well, 503),
         "/plan": get("What the next reconciliation would do", [], fields(actions={"type": "array"}), 503),
+        "/explain/{queue_name}": get("Why a queue and its workers are as they are", [QUEUE], WHY, 404, 503),
         "/sync": post("Reconcile now", [WAIT], fields(confirm=TEXT), well, 200, required=False),
         "/events": stream("What happens, as it happens", []),
         "/healthz": get("Is the daemon alive?", [], said_ok),
@@ -217,4 +218,5 @@ QUEUE = path_parameter("queue_name", TEXT)
 WAIT = query("wait", {"type": "number", "minimum": 0}, "seconds to wait for the state to be reached")
 DONE = fields(message=TEXT, queue_name=TEXT, revision=TEXT, converged={"type": "boolean"})
 PAUSE = fields(reason=TEXT, until={**TEXT, "description": "such as 2026-12-01T09:00Z; it ends by itself then"})
+WHY = fields(queue_name=TEXT, sentences={"type": "array", "items": TEXT})
 EXPIRATION: Schema = {"type": ["integer", "string"]}

@@ -26,6 +26,10 @@ class NoSuchQueue(Permanent):
     """There is no such queue at the broker (list it in queues.yaml)."""
 
 
+class NoSuchExchange(Temporary):
+    """There is no such exchange at the broker now (list it in queues.yaml)."""
+
+
 class Refused(Permanent):
     """The broker refused this."""
 

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pika
@@ -19,12 +20,13 @@ from pika.exceptions import (
     UnsupportedAMQPFieldException,
 )
 
-from reconciler.errors import BrokerUnreachable, NoSuchQueue, ReconcilerError, Refused, Temporary
+from reconciler.errors import BrokerUnreachable, NoSuchExchange, NoSuchQueue, ReconcilerError, Refused, Temporary
 
 CONNECT_SECONDS = 4.0
 CALL_SECONDS = 30.0
-CHANNELS = 16  # calls under way at once on one connection
+CHANNELS = 64  # calls under way at once on one connection
 DEFAULT_HEARTBEAT = 20
+HARD_ERRORS = range(500, 600)  # the codes with which a broker closes a connection over something it was asked to do
 
 # pika logs each failed attempt with tracebacks; what matters of them is in the errors raised here.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
@@ -45,22 +47,43 @@ def parameters(url: str, name: str) -> pika.URLParameters:
     return found
 
 
+class Connection(AsyncioConnection):
+    """Frames that are written in one go of the loop leave in one `send`: the system call costs more than a frame."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._outgoing: list[bytes] = []
+        super().__init__(*arguments, **named)  # begins to connect
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._send_together)
+        self._outgoing.append(data)
+
+    def _send_together(self) -> None:
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        if self._transport is not None:
+            super()._adapter_emit_data(data)
+
+
 class Link:
     """One AMQP connection. It is opened by the first that needs it and again after it was lost."""
 
     def __init__(self, url: str, name: str, on_lost: Callable[[], None] = lambda: None) -> None:
         self.parameters = parameters(url, name)
+        self._url, self._name = url, name
         self._on_lost = on_lost
-        self._connection: AsyncioConnection | None = None
-        self._opening: asyncio.Task[AsyncioConnection] | None = None
+        self._connection: Connection | None = None
+        self._opening: asyncio.Task[Connection] | None = None
         self._slots = asyncio.Semaphore(CHANNELS)
         self._idle: list[Channel] = []
+        self._one_alone = asyncio.Lock()
 
     @property
     def is_open(self) -> bool:
         return self._connection is not None and self._connection.is_open
 
-    async def connection(self) -> AsyncioConnection:
+    async def connection(self) -> Connection:
         """The open connection. Raises BrokerUnreachable after at most CONNECT_SECONDS."""
         if self._connection is not None and self._connection.is_open:
             return self._connection
@@ -68,9 +91,9 @@ class Link:
             self._opening = asyncio.create_task(self._open())
         return await asyncio.shield(self._opening)
 
-    async def _open(self) -> AsyncioConnection:
+    async def _open(self) -> Connection:
         opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        connection = AsyncioConnection(
+        connection = Connection(
             self.parameters,
             on_open_callback=lambda c: _settle(opened, c),
             on_open_error_callback=lambda _, error: _settle(opened, error),
@@ -94,20 +117,40 @@ class Link:
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[Channel]:
-        """A channel for one call at a time; one that the broker closed is not used again."""
+        """A channel for one call at a time; one that was closed, or left in the middle of a call, is not used again."""
         async with self._slots:
             connection = await self.connection()
             channel = self._idle.pop() if self._idle else await Channel.open(connection)
             try:
                 yield channel
             finally:
-                if channel.raw.is_open and connection is self._connection:
+                if channel.is_idle and connection is self._connection:
                     self._idle.append(channel)
+                else:
+                    channel.drop()
 
     async def call(self, method: str, **arguments: Any) -> Any:
-        """Calls `method` of a pika channel and returns the method frame that answers it."""
-        async with self.channel() as channel:
-            return await channel.call(method, **arguments)
+        """Calls `method` of a pika channel, one that may be repeated, and returns the method frame that answers it.
+
+        Many calls are under way at once on one connection, each on a channel of its own.
+        """
+        try:
+            async with self.channel() as channel:
+                return await channel.call(method, **arguments)
+        except ConnectionClosedOverCall:
+            return await self._call_alone(method, arguments)
+
+    async def _call_alone(self, method: str, arguments: dict[str, Any]) -> Any:
+        """The broker closed the connection over one of the calls on it: done alone, each gets its own answer."""
+        async with self._one_alone:
+            alone = Link(self._url, f"{self._name}, one call")
+            try:
+                async with alone.channel() as channel:
+                    return await channel.call(method, **arguments)
+            except ConnectionClosedOverCall as closed:
+                raise closed.as_answer() from None
+            finally:
+                await alone.close()
 
     async def close(self) -> None:
         connection, self._on_lost = self._connection, lambda: None
@@ -122,40 +165,78 @@ class Link:
 
 
 class Channel:
-    """A pika channel whose calls can be awaited; what closes it fails the call under way."""
+    """A pika channel with one call at a time that can be awaited; what closes it fails the call under way."""
 
-    def __init__(self, raw: PikaChannel) -> None:
-        self.raw = raw
-        self.closed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        raw.add_on_close_callback(lambda _, reason: _settle(self.closed, reason))
+    def __init__(self) -> None:
+        self.raw: PikaChannel
+        self._answer: asyncio.Future[Any] | None = None
 
     @classmethod
-    async def open(cls, connection: AsyncioConnection) -> Channel:
-        opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    async def open(cls, connection: Connection) -> Channel:
+        channel = cls()
         try:
-            raw = connection.channel(on_open_callback=lambda c: _settle(opened, c))
+            channel.raw = connection.channel(on_open_callback=partial(_settle, channel._expect()))
         except AMQPError as error:
             raise BrokerUnreachable(f"the connection to the broker was lost: {text_of(error)}") from None
-        channel = cls(raw)
-        await channel.wait(opened)
+        channel.raw.add_on_close_callback(channel._on_close)
+        await channel._wait()
         return channel
 
-    async def call(self, method: str, **arguments: Any) -> Any:
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        try:
-            getattr(self.raw, method)(callback=lambda frame: _settle(answer, frame), **arguments)
-        except AMQPError as error:
-            raise translated(error) from None
-        return await self.wait(answer)
+    @property
+    def is_idle(self) -> bool:
+        """Is it open, with no call on its way?"""
+        return self._answer is None and self.raw.is_open
 
-    async def wait(self, answer: asyncio.Future[Any]) -> Any:
-        waiting: set[asyncio.Future[Any]] = {answer, self.closed}
-        await asyncio.wait(waiting, timeout=CALL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        if answer.done():
-            return answer.result()
-        if self.closed.done():
-            raise translated(self.closed.result())
-        raise Temporary(f"the broker did not answer within {CALL_SECONDS:.0f} s (it may be blocked or overloaded)")
+    async def call(self, method: str, **arguments: Any) -> Any:
+        """The method frame that answers. Raises one of our errors."""
+        answer = self._expect()
+        try:
+            getattr(self.raw, method)(callback=partial(_settle, answer), **arguments)
+        except AMQPError as error:
+            self._answer = None
+            raise translated(error) from None
+        return await self._wait()
+
+    def _expect(self) -> asyncio.Future[Any]:
+        self._answer = asyncio.get_running_loop().create_future()
+        return self._answer
+
+    async def _wait(self) -> Any:
+        """The answer. Without one in time the channel stays in the middle of its call."""
+        assert self._answer is not None
+        late = asyncio.get_running_loop().call_later(CALL_SECONDS, _settle, self._answer, None)
+        try:
+            answer = await self._answer
+        finally:
+            late.cancel()
+        if answer is None:
+            raise Temporary(f"the broker did not answer within {CALL_SECONDS:.0f} s (it may be blocked or overloaded)")
+        self._answer = None
+        if isinstance(answer, BaseException):
+            raise translated(answer)
+        return answer
+
+    def _on_close(self, _: Any, reason: BaseException) -> None:
+        if self._answer is not None:
+            _settle(self._answer, reason)
+
+    def drop(self) -> None:
+        """Closes what nobody will use again."""
+        if self.raw.is_open:
+            self.raw.close()
+
+
+class ConnectionClosedOverCall(BrokerUnreachable):
+    """The broker closed the connection over something it was asked to do."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"the connection to the broker was lost: {text}")
+        self.code, self.text = code, text
+
+    def as_answer(self) -> ReconcilerError:
+        """What it says if it was the only call. An internal error (541) may pass, such as nodes that are missing."""
+        lasting = self.code != 541 or "deprecated" in self.text or "not permitted" in self.text
+        return Refused(self.text) if lasting else Temporary(self.text)
 
 
 def translated(reason: BaseException) -> ReconcilerError:
@@ -163,6 +244,8 @@ def translated(reason: BaseException) -> ReconcilerError:
     if isinstance(reason, ChannelClosedByBroker):
         text = reason.reply_text
         match reason.reply_code:
+            case 404 if "no exchange" in text:
+                return NoSuchExchange(text)
             case 404:
                 return NoSuchQueue(text)
             case 403 | 405 | 406 | 540:
@@ -171,6 +254,8 @@ def translated(reason: BaseException) -> ReconcilerError:
                 return Temporary(text)
     if isinstance(reason, UnsupportedAMQPFieldException):
         return Refused(f"AMQP does not carry the value {reason.args[-1]!r:.60} (send it as text)")
+    if isinstance(reason, ConnectionClosedByBroker) and reason.reply_code in HARD_ERRORS:
+        return ConnectionClosedOverCall(reason.reply_code, reason.reply_text)
     return BrokerUnreachable(f"the connection to the broker was lost: {text_of(reason)}")
 
 

@@ -7,14 +7,13 @@ place. Places are indices in characters into the text, as Python slices them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import yaml
+from itertools import islice
+from typing import NamedTuple
 
 from state.edit.lines import BREAK, Lines
-from state.edit.nodes import KINDS, LOADER, Kind, Node
+from state.edit.nodes import Kind, Node, Tape, children_of
 
 _GAP = re.compile("(?:[ \t\r\n\x85\u2028\u2029]|#[^\r\n\x85\u2028\u2029]*)*")
 _PROPERTY = re.compile(r"!<[^>]*>|[&!][^\s,\[\]{}]*")
@@ -66,14 +65,18 @@ class Place:
 
 
 class Layout:
-    """A text that PyYAML reads, and where its nodes stand in it. Raises EditRefused if it has a key twice."""
+    """A text that PyYAML reads, and where its nodes stand in it.
+
+    Raises what `Tape` raises, and EditRefused if the text has a key twice.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.lines = Lines(text)
-        self.aliases: list[Node] = []
-        self.document = 0  # behind the `---`, if there is one
-        self.root = self._build()
+        self.tape = Tape(text)
+        self.document = self.tape.document  # behind the `---`, if there is one
+        self.root = Node(self.tape, 0) if len(self.tape) else None
+        self._refuse_duplicates()
 
     @property
     def ends_in_block_scalar(self) -> bool:
@@ -90,56 +93,28 @@ class Layout:
     def line_end(self, index: int) -> int:
         return self.lines.end(self.lines.number(index))
 
-    def starts_line(self, key: Node) -> bool:
-        start = self.lines.start(self.lines.number(key.start))
-        return not self.text[start : key.start].strip(" ")
+    def starts_line(self, index: int) -> bool:
+        """Whether nothing but spaces stands before this index on its line."""
+        return not self.text[self.lines.start(self.lines.number(index)) : index].strip(" ")
 
-    def _build(self) -> Node | None:
-        root: Node | None = None
-        parents: list[Node] = []
-        anchors: dict[str, Node] = {}
-        event: Any
-        for event in yaml.parse(self.text, Loader=LOADER):
-            kind = type(event)
-            if kind in KINDS:
-                node = Node(event)
-                if parents:
-                    parents[-1].children.append(node)
-                root = root or node
-                if event.anchor is not None:
-                    self._know(node, event.anchor, anchors)
-                if node.mapping or node.sequence:
-                    parents.append(node)
-            elif kind in (yaml.MappingEndEvent, yaml.SequenceEndEvent):
-                self._close(parents.pop(), event)
-            elif kind is yaml.DocumentStartEvent:
-                self.document = event.end_mark.index
-        return root
+    def _refuse_duplicates(self) -> None:
+        tape = self.tape
+        for at, kind in enumerate(tape.kinds):
+            if kind is Kind.MAPPING:
+                keys = list(islice(children_of(tape, at), 0, None, 2))
+                if len({tape.says[tape.targets.get(key, key)][0] for key in keys}) < len(keys):
+                    self._refuse_duplicate(map(tape.node, keys))
 
-    def _know(self, node: Node, name: str, anchors: dict[str, Node]) -> None:
-        if node.kind is Kind.ALIAS:
-            node.target = anchors[name]
-            self.aliases.append(node)
-        else:
-            anchors[name] = node
-
-    def _close(self, node: Node, event: Any) -> None:
-        # a block collection's mark runs on to the next token: its last leaf counts
-        node.end = event.end_mark.index if node.flow else self.end(node.children[-1])
-        if node.mapping:
-            self._refuse_duplicates(node)
-
-    def _refuse_duplicates(self, node: Node) -> None:
-        keys = node.children[::2]
-        if len({key.target.value for key in keys}) == len(keys):
-            return
+    def _refuse_duplicate(self, keys: Iterable[Node]) -> None:
         seen: set[str] = set()
         for key in keys:
-            if key.target.value in seen and key.named(key.target.value):
-                line, name = self.line(key.start), key.target.value
+            name = key.target.value
+            if not key.named(name):
+                continue
+            if name in seen:
+                line = self.line(key.start)
                 raise EditRefused(f"line {line}: the key {name!r} is there twice; remove one by hand first")
-            if key.resolved == "tag:yaml.org,2002:str":
-                seen.add(key.target.value)
+            seen.add(name)
 
     def find(self, path: Sequence[str]) -> Place:
         trail: list[tuple[Node, int]] = []
@@ -154,6 +129,8 @@ class Layout:
 
     def end(self, node: Node) -> int:
         """Where the node's own text ends, without the blank lines that are no part of a block scalar."""
+        if node.block:  # its mark runs on to the next token: its last leaf counts
+            return self.end(node.children[-1])
         if node.style not in ("|", ">"):
             return node.end
         content = self._properties(node)[1]
@@ -202,8 +179,15 @@ class Layout:
             colon += 1
         return colon + 1 if self.text[colon : colon + 1] == ":" else None
 
-    def column(self, mapping: Node) -> int:
-        return self.lines.column(mapping.children[0].start)
+    def entry_start(self, parent: Node, at: int) -> int:
+        """Where the entry of a child starts: its key, the dash of an item, or the item itself between brackets."""
+        if parent.mapping or parent.flow:
+            return parent.children[at + 1 - parent.step].start
+        return self.gap_end(self.end(parent.children[at - 1]) if at else self._properties(parent)[1])
+
+    def column(self, collection: Node) -> int:
+        """The column of the keys or dashes."""
+        return self.lines.column(self.entry_start(collection, collection.step - 1))
 
     def last_line(self, parent: Node, at: int) -> int:
         """The last line of a block entry: that of its value, or of the deeper comments that follow it."""
@@ -218,14 +202,14 @@ class Layout:
         return last
 
     def first_line(self, parent: Node, at: int) -> int:
-        """The first line of a block entry: that of its key, or of the comments right above.
+        """The first line of a block entry: that of its key or dash, or of the comments right above.
 
         The comments at the top of the file are its heading and belong to no entry.
         """
-        lines, key = self.lines, parent.children[at - 1]
-        own = first = lines.number(key.start)
-        floor = lines.number(self.end(parent.children[at - 2])) if at > 1 else -1
-        while first - 1 > floor and lines.comment(first - 1) == lines.column(key.start):
+        lines, start = self.lines, self.entry_start(parent, at)
+        own = first = lines.number(start)
+        floor = lines.number(self.end(parent.children[at - parent.step])) if at >= parent.step else -1
+        while first - 1 > floor and lines.comment(first - 1) == lines.column(start):
             first -= 1
         heads_file = first < own and all(self._before_content(number) for number in range(first))
         return own if heads_file else first

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import yaml
 
 from state.edit import splices
+from state.edit.change import GONE, Change, same
 from state.edit.layout import EditRefused, Layout, Place, Splice, apply, item_number
-from state.edit.nodes import LOADER, Kind, Node
+from state.edit.nodes import Kind, Node, Tape
 
 _BOM = "\ufeff"
-_GONE = object()
 
 
 def set_value(text: str, path: Sequence[str], value: object) -> str:
     """The text with `value` (plain data: str, int, float, bool, None, list, dict) at `path`.
 
     What is missing of the path is added behind the last entry of the mapping it belongs to. A number in the path leads
-    to an item of a list, counted from 0. The text comes back as it is if the value is already there.
+    to an item of a list, counted from 0; the number behind the last adds one. The text comes back as it is if the
+    value is already there.
 
     Raises EditRefused where that cannot be done without changing something else.
     """
-    before = _Reading(text)
-    if before.has(path) and _same(before.value(path), value):
+    bom, before = _reading(text)
+    if before.has(path) and same(before.value(path), value):
         return text
     place = before.find(path)
     if len(place.rest) > 1:
@@ -34,36 +36,47 @@ def set_value(text: str, path: Sequence[str], value: object) -> str:
         plan = splices.add(layout, place, value) if place.rest else splices.replace(layout, place.trail, value)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise EditRefused(f"the value for {_name(path)} cannot be written as YAML: {_explain(error)}") from error
-    return before.checked(path, place, plan, value)
+    return bom + before.checked(path, place, plan, value)
 
 
 def remove(text: str, path: Sequence[str]) -> str:
-    """The text without the entry at `path`.
+    """The text without the entry, or the item of a list, at `path`.
 
     With it go the comment right above it in the same column, the deeper ones below it, and its blank line if blank
-    lines set it apart. Comments at the top of the file stay. A mapping that becomes empty is left as `{}`.
+    lines set it apart. Comments at the top of the file stay. A mapping that becomes empty is left as `{}`, a list as
+    `[]`.
 
     Raises EditRefused where that cannot be done without changing something else, or if there is no such entry.
     """
-    before = _Reading(text)
+    bom, before = _reading(text)
     place = before.find(path)
     if place.rest:
         before.refuse_merged(path, place)
         raise EditRefused(f"{_name(path)} is not in the file, so there is nothing to remove")
-    return before.checked(path, place, splices.remove(before.layout, place.trail), _GONE)
+    return bom + before.checked(path, place, splices.remove(before.layout, place.trail), GONE)
+
+
+def _reading(text: str) -> tuple[str, _Reading]:
+    """The byte order mark, if there is one, and what stands behind it."""
+    bom = text[: text.startswith(_BOM)]
+    return bom, _read(text.removeprefix(_BOM))
+
+
+@lru_cache(maxsize=1)  # an edit after the other often changes the same text: a write may be several
+def _read(text: str) -> _Reading:
+    return _Reading(text)
 
 
 class _Reading:
-    """A text with its data and its layout."""
+    """A text, laid out."""
 
     def __init__(self, text: str) -> None:
-        self._bom = text[: text.startswith(_BOM)]
-        text = text.removeprefix(_BOM)
         try:
-            self._data = _load(text)
-        except Exception as error:  # PyYAML's constructors let through whatever int(), date() and the like raise
+            self.layout = Layout(text)
+        except EditRefused:
+            raise
+        except Exception as error:  # PyYAML lets through what its reader and codecs raise
             raise EditRefused(f"the file is not readable as it stands: {_explain(error)}; repair it first") from error
-        self.layout = Layout(text)
 
     def has(self, path: Sequence[str]) -> bool:
         try:
@@ -73,8 +86,18 @@ class _Reading:
         return True
 
     def value(self, path: Sequence[str]) -> Any:
-        data = self._data
-        for key in path:
+        """The data at `path`, also where an alias or a merge brings it. Raises LookupError or TypeError if none is."""
+        place = self.layout.find(path)
+        if place.node is None:
+            raise LookupError(path)
+        if place.rest and not _brings_more(place.node):
+            raise LookupError(path)
+        try:
+            data = self.layout.tape.construct(place.node.at)
+        except Exception as error:  # PyYAML's constructors let through whatever int(), date() and the like raise
+            line = self.layout.line(place.node.start)
+            raise EditRefused(f"line {line}: this is not readable: {_explain(error)}; repair it first") from error
+        for key in place.rest:
             number = item_number(key) if isinstance(data, list) else None
             data = data[key if number is None else number]
         return data
@@ -84,9 +107,14 @@ class _Reading:
         if not path:
             raise EditRefused("the path is empty: an edit changes one entry, not the whole file")
         place = self.layout.find(path)
+        reached = path[: len(path) - len(place.rest)]
         if place.rest and place.node is not None and place.node.kind is Kind.ALIAS:
-            reached = path[: len(path) - len(place.rest)]
             raise EditRefused(self._from_elsewhere(reached, "an alias", place.node))
+        passed = [node for node, _ in place.trail] + ([place.node] if place.rest and place.node else [])
+        odd = next((node for node in passed if not node.plain_data), None)
+        if odd is not None:
+            line = self.layout.line(odd.start)
+            raise EditRefused(f"line {line}: this is {odd.kind.value} with the tag {odd.tag}; change it by hand")
         return place
 
     def refuse_merged(self, path: Sequence[str], place: Place) -> None:
@@ -101,35 +129,38 @@ class _Reading:
         return f"{_name(path)} comes from {how} at line {line}{written}; edit it there by hand, or write it out here"
 
     def checked(self, path: Sequence[str], place: Place, plan: list[Splice], value: object) -> str:
-        """The text after the plan, if it then holds the old data with this one change and nothing else."""
+        """The text after the plan, if it then says the same but for this one change."""
         text = apply(self.layout.text, plan)
+        change = Change(self.layout.tape, place, value)
         try:
-            as_wanted = _same(_load(text), _changed(self._data, path, value))
+            as_wanted = change.is_all(Tape(text))
         except Exception:  # as above
             as_wanted = False
         if not as_wanted:
-            raise EditRefused(f"{_name(path)}: {self._obstacle(place)}; change it by hand")
-        return self._bom + text
+            raise EditRefused(f"{_name(path)}: {self._obstacle(place, change)}; change it by hand")
+        return text
 
-    def _obstacle(self, place: Place) -> str:
+    def _obstacle(self, place: Place, change: Change) -> str:
         """What most likely stands in the way of an edit that did not pass the check."""
         node = place.node or self.layout.root
         if node is None:
             return "the file has no place for it"
-        touched = {id(container): container for container, _ in place.trail}
-        touched |= {id(below): below for below in node.walk()}
-        for alias in self.layout.aliases:
-            anchored = touched.get(id(alias.target))
-            if anchored and id(alias) not in touched:
-                line, use = self.layout.line(anchored.start), self.layout.line(alias.start)
-                return f"the anchor &{anchored.anchor} at line {line} is used at line {use}, which would change too"
+        if (found := change.disturbed()) is not None:
+            alias, anchored = found
+            line, use = self.layout.line(anchored.start), self.layout.line(alias.start)
+            return f"the anchor &{anchored.anchor} at line {line} is used at line {use}, which would change too"
         parent = place.trail[-1][0] if place.trail else node
-        merge = next((key for key in parent.children[::2] if key.merges), None)
+        merge = next((key for key in parent.children[::2] if key.merges), None) if parent.mapping else None
         if merge is not None:
             return f"the merge at line {self.layout.line(merge.start)} plays a part in it"
         if self.layout.ends_in_block_scalar:
             return "the last line of the file has no line break, and one would become part of its text"
         return f"at line {self.layout.line(node.start)} the edit would change something else as well"
+
+
+def _brings_more(node: Node) -> bool:
+    """Whether a key that does not stand in this node may be in its data all the same."""
+    return node.kind is Kind.ALIAS or (node.mapping and any(key.merges for key in node.children[::2]))
 
 
 def _name(path: Sequence[str]) -> str:
@@ -141,39 +172,3 @@ def _explain(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or " ".join(str(error).split())
     return f"{problem} at line {mark.line + 1}" if mark else problem
-
-
-def _load(text: str) -> Any:
-    return yaml.load(text, Loader=LOADER)
-
-
-def _changed(data: Any, path: Sequence[str], value: object) -> Any:
-    """A copy of the data with one value changed; what is shared through aliases stays as it was in the other places."""
-    if not path:
-        return value
-    key, *deeper = path
-    if isinstance(data, list):
-        number = item_number(key)
-        return [_changed(item, deeper, value) if at == number else item for at, item in enumerate(data)]
-    if not isinstance(data, dict | None):
-        raise TypeError(f"no {key!r} in a {type(data).__name__}")
-    changed = {**(data or {}), key: _changed((data or {}).get(key), deeper, value)}
-    return {name: item for name, item in changed.items() if item is not _GONE}
-
-
-def _same(old: Any, new: Any) -> bool:
-    """Equality that tells 1 from True and 1.0, takes .nan for itself, and survives data that contains itself."""
-    todo, seen = [(old, new)], set()
-    while todo:
-        a, b = todo.pop()
-        if type(a) is not type(b):
-            return False
-        if not isinstance(a, dict | list):
-            if a != b and (a == a or b == b):
-                return False
-        elif (id(a), id(b)) not in seen:
-            seen.add((id(a), id(b)))
-            if len(a) != len(b) or (isinstance(a, dict) and a.keys() != b.keys()):
-                return False
-            todo += [(a[key], b[key]) for key in a] if isinstance(a, dict) else zip(a, b, strict=True)
-    return True

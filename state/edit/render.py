@@ -78,7 +78,7 @@ def lines(value: Any, column: int, indent: Indent) -> list[str]:
     """A mapping or list that is not empty, in block style at this column."""
     if isinstance(value, dict):
         return [line for key, item in value.items() for line in entry(key, item, column, indent)]
-    return [line for item in value for line in _item(item, column, indent)]
+    return [line for each in value for line in item(each, column, indent)]
 
 
 def entry(key: object, value: object, column: int, indent: Indent) -> list[str]:
@@ -91,11 +91,14 @@ def entry(key: object, value: object, column: int, indent: Indent) -> list[str]:
     return [head, *lines(value, column + deeper, indent)]
 
 
-def _item(value: object, column: int, indent: Indent) -> list[str]:
+def item(value: object, column: int, indent: Indent, braces: bool = True) -> list[str]:
+    """One item of a block list at this column; `braces`: a short mapping goes into one line."""
     dash = " " * column + "- "
-    text = short(value) if isinstance(value, dict) and _flat(list(value.values())) else inline(value)
-    if text is not None or not isinstance(value, dict):
-        return [dash + (text or flow(value))]
+    if not isinstance(value, dict) or not value:
+        return [dash + (inline(value) or flow(value))]
+    text = short(value) if braces and _flat(list(value.values())) else None
+    if text is not None:
+        return [dash + text]
     first, *others = lines(value, column + 2, indent)
     return [dash + first[column + 2 :], *others]
 

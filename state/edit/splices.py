@@ -7,10 +7,13 @@ machine would write.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 
 from state.edit import flow, render
-from state.edit.layout import EditRefused, Layout, Node, Place, Slot, Splice
+from state.edit.change import nested
+from state.edit.layout import EditRefused, Layout, Place, Slot, Splice, item_number
+from state.edit.nodes import Kind, Node
 
 
 def replace(layout: Layout, trail: list[tuple[Node, int]], value: object) -> list[Splice]:
@@ -85,21 +88,40 @@ def _below(layout: Layout, index: int, lines: list[str]) -> str:
 
 
 def add(layout: Layout, place: Place, value: object) -> list[Splice]:
-    """A new entry where the path ends; its missing parents are made."""
+    """A new entry where the path ends, or a new item behind the last of a list; its missing parents are made."""
     key, *deeper = place.rest
-    for name in reversed(deeper):
-        value = {name: value}
-    node = place.node
+    value, node = nested(deeper, value), place.node
     if node is None or (not place.trail and _absent(layout, node)):
         return _first_entry(layout, key, value)
+    if node.sequence:
+        return _add_item(layout, place, node, key, value)
     if node.mapping and node.block:
-        return _add_line(layout, place.trail, node, key, value)
-    if node.mapping and (node.children or not place.trail or "#" in layout.text[node.start : layout.end(node)]):
-        return flow.add(layout, node, key, value)
+        return _add_line(layout, place.trail, node, lambda column, indent: render.entry(key, value, column, indent))
+    if node.mapping and (node.children or not place.trail or _has_comment(layout, node)):
+        return flow.add(layout, node, render.pair(key, value, flow.json_quotes(node)))
     if place.trail and (node.null or node.mapping):
         return replace(layout, place.trail, {key: value})
     line = layout.line(node.start)
     raise EditRefused(f"line {line}: this is {node.kind.value}, so no key {key!r} fits in; change it by hand")
+
+
+def _has_comment(layout: Layout, node: Node) -> bool:
+    return "#" in layout.text[node.start : layout.end(node)]
+
+
+def _add_item(layout: Layout, place: Place, node: Node, key: str, value: object) -> list[Splice]:
+    if item_number(key) != len(node.children):
+        line, count = layout.line(node.start), len(node.children)
+        raise EditRefused(
+            f"line {line}: this is a list of {count}, so no key {key!r} fits in; "
+            f"use {count} for a new item behind the last, or change it by hand"
+        )
+    if node.block:
+        braces = not node.children[-1].block  # as the neighbour has it
+        return _add_line(layout, place.trail, node, lambda column, indent: render.item(value, column, indent, braces))
+    if node.children or not place.trail or _has_comment(layout, node):
+        return flow.add(layout, node, render.flow(value, flow.json_quotes(node)))
+    return replace(layout, place.trail, [value])
 
 
 def _absent(layout: Layout, node: Node) -> bool:
@@ -121,11 +143,13 @@ def _first_entry(layout: Layout, key: str, value: object) -> list[Splice]:
     return [Splice(end, end, _below(layout, end, lines))]
 
 
-def _add_line(layout: Layout, trail: list[tuple[Node, int]], node: Node, key: str, value: object) -> list[Splice]:
+def _add_line(
+    layout: Layout, trail: list[tuple[Node, int]], node: Node, write: Callable[[int, render.Indent], list[str]]
+) -> list[Splice]:
     """Behind the last entry and its deeper comments; after a blank line if the last two have one between them."""
-    at, column = len(node.children) - 1, layout.column(node)
+    at = len(node.children) - 1
     last = layout.last_line(node, at)
-    lines = render.entry(key, value, column, indent_at(layout, [*trail, (node, at)]))
+    lines = write(layout.column(node), indent_at(layout, [*trail, (node, at)]))
     if _after_blank(layout, node, at):
         lines.insert(0, "")
     end = layout.lines.end(last)
@@ -134,10 +158,10 @@ def _add_line(layout: Layout, trail: list[tuple[Node, int]], node: Node, key: st
 
 def _after_blank(layout: Layout, node: Node, at: int) -> bool:
     """Whether a blank line, and not one of the text before, separates this entry from the one before."""
-    if at < 2:
+    if at < node.step:
         return False
     above = layout.first_line(node, at) - 1
-    return layout.lines.blank(above) and above > layout.lines.number(layout.end(node.children[at - 2]))
+    return layout.lines.blank(above) and above > layout.lines.number(layout.end(node.children[at - node.step]))
 
 
 def indent_at(layout: Layout, trail: list[tuple[Node, int]]) -> render.Indent:
@@ -149,7 +173,8 @@ def indent_at(layout: Layout, trail: list[tuple[Node, int]]) -> render.Indent:
 
 
 def _first_step(layout: Layout, near: list[Node], *, mapping: bool) -> int | None:
-    everywhere = layout.root.walk() if layout.root else ()
+    wanted = Kind.MAPPING if mapping else Kind.SEQUENCE
+    everywhere = layout.root.walk() if layout.root and wanted in layout.tape.kinds else ()
     steps = (_step(layout, node, mapping=mapping) for node in chain(near, everywhere))
     return next((step for step in steps if step is not None), None)
 
@@ -171,33 +196,30 @@ def _deeper(layout: Layout, trail: list[tuple[Node, int]], value: object) -> int
 
 
 def remove(layout: Layout, trail: list[tuple[Node, int]]) -> list[Splice]:
-    """The entry that the trail leads to goes, and its own comments with it."""
+    """The entry or item that the trail leads to goes, and its own comments with it."""
     parent, at = trail[-1]
-    if parent.sequence:
-        line = layout.line(parent.children[at].start)
-        raise EditRefused(f"line {line}: one item of a list; set the whole list instead")
     if parent.flow:
         return flow.remove(layout, parent, at)
-    if len(parent.children) == 2:
+    if len(parent.children) == parent.step:
         return _remove_only(layout, trail)
     return _remove_lines(layout, parent, at)
 
 
 def _remove_lines(layout: Layout, parent: Node, at: int) -> list[Splice]:
-    lines, key = layout.lines, parent.children[at - 1]
+    lines, start = layout.lines, layout.entry_start(parent, at)
     first, after = layout.first_line(parent, at), layout.last_line(parent, at) + 1
-    if not layout.starts_line(key):  # `- key: …`: the next entry moves up behind the dash
+    if not layout.starts_line(start):  # `- key: …`: the next entry moves up behind the dash
         while after < len(lines) and lines.blank(after):
             after += 1
         indent = len(lines.content(after)) - len(lines.content(after).lstrip(" "))
-        return [Splice(key.start, lines.start(after) + indent, "")]
+        return [Splice(start, lines.start(after) + indent, "")]
     first, after = _with_blank_line(layout, parent, at, first, after)
     return [Splice(lines.start(first), lines.start(after), "")]
 
 
 def _with_blank_line(layout: Layout, parent: Node, at: int, first: int, after: int) -> tuple[int, int]:
     """These lines with the blank one that sets the entry apart: else each edit would leave one more."""
-    lines, is_first, is_last = layout.lines, at == 1, at == len(parent.children) - 1
+    lines, is_first, is_last = layout.lines, at < parent.step, at == len(parent.children) - 1
     ends = is_last or after == len(lines) or lines.blank(after)
     if is_first and first > 0 and lines.blank(first - 1) and ends:
         return first - 1, after
@@ -209,13 +231,13 @@ def _with_blank_line(layout: Layout, parent: Node, at: int, first: int, after: i
 
 
 def _remove_only(layout: Layout, trail: list[tuple[Node, int]]) -> list[Splice]:
-    """The last entry of a mapping leaves `{}`."""
+    """The last entry of a mapping leaves `{}`, that of a list `[]`."""
     lines, (parent, at) = layout.lines, trail[-1]
-    key = parent.children[at - 1]
+    start, empty = layout.entry_start(parent, at), "{}" if parent.mapping else "[]"
     first, last = layout.first_line(parent, at), layout.last_line(parent, at)
     if len(trail) > 1 and trail[-2][0].mapping:
         head = layout.slot(*trail[-2]).head
-        return [Splice(head, head, " {}"), Splice(lines.start(first), lines.start(last + 1), "")]
-    start = lines.start(first) if layout.starts_line(key) else key.start
-    indent = " " * lines.column(key.start) if layout.starts_line(key) else ""
-    return [Splice(start, lines.end(last), indent + "{}")]
+        return [Splice(head, head, f" {empty}"), Splice(lines.start(first), lines.start(last + 1), "")]
+    indent = " " * lines.column(start) if layout.starts_line(start) else ""
+    start = lines.start(first) if layout.starts_line(start) else start
+    return [Splice(start, lines.end(last), indent + empty)]

@@ -325,6 +325,91 @@ class TestAdding:
         )
 
 
+class TestItemsOfLists:
+    BINDINGS = """
+        queues:
+          a:
+            bindings:
+              # first
+              - {exchange: events, routing_key: a}
+              - {exchange: events, routing_key: b}   # second
+                # deeper
+            type: quorum
+        """
+
+    def test_the_number_behind_the_last_adds_one(self) -> None:
+        check_set(
+            self.BINDINGS,
+            "queues/a/bindings/2",
+            {"exchange": "x"},
+            """
+            queues:
+              a:
+                bindings:
+                  # first
+                  - {exchange: events, routing_key: a}
+                  - {exchange: events, routing_key: b}   # second
+                    # deeper
+                  - {exchange: x}
+                type: quorum
+            """,
+        )
+
+    def test_in_the_neighbours_style(self) -> None:
+        check_set("l:\n- a: 1\n  b: 2\n", "l/1", {"c": 3, "d": 4}, "l:\n- a: 1\n  b: 2\n- c: 3\n  d: 4\n")
+        check_set("l: [1, 2]\n", "l/2", "x,y", "l: [1, 2, 'x,y']\n")
+        check_set('l: ["1"]\n', "l/1", "2", 'l: ["1", "2"]\n')
+        check_set("l: [\n  1,  # one\n]\n", "l/1", 2, "l: [\n  1,  # one\n  2,\n]\n")
+        check_set("l: [1, ]\n", "l/1", [2], "l: [1, [2], ]\n")
+        check_set("l: []  # none\n", "l/0", {"a": 1}, "l:  # none\n  - {a: 1}\n")
+        check_set("l:\n- 1\n\n- 2\n", "l/2", 3, "l:\n- 1\n\n- 2\n\n- 3\n")
+        check_set("- 1\n- 2", "2", 3, "- 1\n- 2\n- 3")
+        check_set("l:\n- - 1\n  - 2\n- 3\n", "l/0/2", 4, "l:\n- - 1\n  - 2\n  - 4\n- 3\n")
+
+    def test_one_goes_with_its_comments(self) -> None:
+        before = """
+            queues:
+              a:
+                bindings:
+                  # stays: about the list
+
+                  # goes
+                  - exchange: events
+                    # goes
+                    routing_key: a
+                  - {exchange: events, routing_key: b}   # stays
+            """
+        after = """
+            queues:
+              a:
+                bindings:
+                  # stays: about the list
+
+                  - {exchange: events, routing_key: b}   # stays
+            """
+        check_remove(before, "queues/a/bindings/0", after)
+        check_remove(
+            self.BINDINGS,
+            "queues/a/bindings/1",
+            self.BINDINGS.replace(
+                "              - {exchange: events, routing_key: b}   # second\n                # deeper\n", ""
+            ),
+        )
+
+    def test_one_goes_in_any_style(self) -> None:
+        check_remove("l: [1, 2, 3]\n", "l/0", "l: [2, 3]\n")
+        check_remove("l: [1, 2, 3]\n", "l/1", "l: [1, 3]\n")
+        check_remove("l: [1, 2, 3]\n", "l/2", "l: [1, 2]\n")
+        check_remove("l: [\n  1,  # one\n  2  # two\n]\n", "l/1", "l: [\n  1  # one\n]\n")
+        check_remove("l:\n- - 1\n  - 2\n- 3\n", "l/0/0", "l:\n- - 2\n- 3\n")
+        check_remove("l:\n-\n- 2\n", "l/0", "l:\n- 2\n")
+
+    def test_the_last_one_leaves_an_empty_list(self) -> None:
+        check_remove("l:  # all\n- 1  # one\nb: 1\n", "l/0", "l: []  # all\nb: 1\n")
+        check_remove("l: [1]\n", "l/0", "l: []\n")
+        check_remove("l:\n- - 1\n", "l/0/0", "l:\n- []\n")
+
+
 class TestRemoving:
     def test_its_own_comments_go_and_no_others(self) -> None:
         check_remove(
@@ -504,8 +589,16 @@ class TestRefusals:
     def test_nothing_to_remove(self) -> None:
         assert refusal("a: 1\n", "b/c") == "'b.c' is not in the file, so there is nothing to remove"
 
-    def test_an_item_of_a_list(self) -> None:
-        assert refusal("l: [1, 2]\n", "l/0") == "line 1: one item of a list; set the whole list instead"
+    def test_an_item_that_a_list_has_no_room_for(self) -> None:
+        assert refusal("l: [1, 2]\n", "l/3", 3) == (
+            "line 1: this is a list of 2, so no key '3' fits in; "
+            "use 2 for a new item behind the last, or change it by hand"
+        )
+        assert "is not in the file" in refusal("l: [1, 2]\n", "l/2")
+
+    def test_a_set_or_an_ordered_mapping(self) -> None:
+        assert refusal("s: !!set {a, b}\n", "s/a").startswith("line 1: this is a mapping with the tag")
+        assert "change it by hand" in refusal("o: !!omap\n- a: 1\n", "o/0/a", 2)
 
     def test_an_explicit_key(self) -> None:
         assert "change it by hand" in refusal("? a\n: 1\n", "a", 2)

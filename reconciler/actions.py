@@ -1,17 +1,48 @@
 """What a plan is made of: actions, each priced, how each went, and what is held back. Pure data.
 
-`order` is the order of doing: make queues, start workers, stop workers, remove queues.
+`order` is the order of doing: policies and exchanges, queues, bindings, start workers, stop workers; then what goes:
+bindings (once the new ones are there), queues, exchanges, policies. So a message that was routed is routed all along.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from reconciler.diff import RestartWish
 from reconciler.errors import ReconcilerError
-from state.desired import Queue
-from state.ledger import Owned
+from state.desired import Exchange, PolicyRule, Queue
+from state.ledger import Holdings, Owned
+from state.observed import Kind, ObservedBinding, binding_of
 from state.processes import ObservedWorker, WorkerSpec
+
+
+@dataclass(frozen=True)
+class SetPolicy:
+    """Make a policy, or give it another pattern, priority or definition."""
+
+    cost = "in place"
+    order = 0
+    name: str
+    rule: PolicyRule
+    claim: bool
+
+    def __str__(self) -> str:
+        return f"{'create' if self.claim else 'change'} policy {self.name}"
+
+
+@dataclass(frozen=True)
+class DeclareExchange:
+    """Make an exchange, or (claim False) have the broker compare it with the one that is there."""
+
+    cost = "in place"
+    order = 0
+    name: str
+    exchange: Exchange
+    claim: bool
+
+    def __str__(self) -> str:
+        return f"{'create' if self.claim else 'verify'} {self.exchange.type} exchange {self.name}"
 
 
 @dataclass(frozen=True)
@@ -19,7 +50,7 @@ class Declare:
     """Make a queue, or (claim False) have the broker compare it with the one that is there."""
 
     cost = "in place"
-    order = 0
+    order = 1
     name: str
     queue: Queue
     claim: bool
@@ -29,11 +60,28 @@ class Declare:
 
 
 @dataclass(frozen=True)
+class Bind:
+    """`claim` is False where it may be there already, and not of our making."""
+
+    cost = "in place"
+    order = 2
+    binding: ObservedBinding
+    claim: bool
+
+    @property
+    def name(self) -> str:
+        return str(self.binding)
+
+    def __str__(self) -> str:
+        return f"bind {self.binding}"
+
+
+@dataclass(frozen=True)
 class Claim:
     """Remember what the file now says about the removal of a queue of ours."""
 
     cost = "in place"
-    order = 1
+    order = 3
     name: str
     owned: Owned
 
@@ -44,7 +92,7 @@ class Claim:
 @dataclass(frozen=True)
 class Start:
     cost = "in place"
-    order = 2
+    order = 4
     spec: WorkerSpec
     slot: int
 
@@ -61,7 +109,7 @@ class Adjust:
     """Have the supervisor apply other limits or log rules to a process that goes on."""
 
     cost = "in place"
-    order = 2
+    order = 4
     spec: WorkerSpec
     slot: int
 
@@ -76,7 +124,7 @@ class Adjust:
 @dataclass(frozen=True)
 class Stop:
     cost = "restart"
-    order = 3
+    order = 5
     worker: ObservedWorker
     why: str
 
@@ -93,7 +141,7 @@ class Restart:
     """Drain a process and fill its slot again; at once if there is none to drain."""
 
     cost = "restart"
-    order = 3
+    order = 5
     wish: RestartWish
     why: str
 
@@ -106,11 +154,27 @@ class Restart:
 
 
 @dataclass(frozen=True)
+class Unbind:
+    """Take a binding of ours away. Not done while a new one of the same destination could not be made."""
+
+    cost = "in place"
+    order = 6
+    binding: ObservedBinding
+
+    @property
+    def name(self) -> str:
+        return str(self.binding)
+
+    def __str__(self) -> str:
+        return f"unbind {self.binding}"
+
+
+@dataclass(frozen=True)
 class Delete:
     """Delete a queue of ours. Without force only once it is seen to be empty and unused, by live counts."""
 
     cost = "destructive"
-    order = 4
+    order = 7
     name: str
     type: str
     force: bool
@@ -122,18 +186,58 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class DeleteExchange:
+    """Delete an exchange of ours that nothing is bound to any more; the broker looks once more."""
+
+    cost = "destructive"
+    order = 8
+    name: str
+
+    def __str__(self) -> str:
+        return f"delete exchange {self.name}"
+
+
+@dataclass(frozen=True)
+class DeletePolicy:
+    cost = "in place"
+    order = 9
+    name: str
+
+    def __str__(self) -> str:
+        return f"delete policy {self.name}"
+
+
+@dataclass(frozen=True)
 class Release:
     """Give up the ownership of a queue that is gone, or that the file said to keep."""
 
     cost = "in place"
-    order = 5
+    order = 10
     name: str
 
     def __str__(self) -> str:
         return f"forget queue {self.name}"
 
 
-Action = Declare | Claim | Start | Adjust | Stop | Restart | Delete | Release
+@dataclass(frozen=True)
+class Drop:
+    """Give up the ownership of exchanges, bindings and policies that are gone or are to stay, in one go."""
+
+    cost = "in place"
+    order = 10
+    held: Holdings
+    name = "exchanges, bindings and policies"
+
+    def __str__(self) -> str:
+        held = self.held
+        gone = [f"exchange {n}" for n in held.exchanges] + [f"binding {binding_of(key)}" for key in held.bindings]
+        return f"forget {', '.join(sorted([*gone, *(f'policy {name}' for name in held.policies)]))}"
+
+
+Action = (
+    SetPolicy | DeclareExchange | Declare | Bind | Claim | Start | Adjust | Stop | Restart | Unbind | Delete
+    | DeleteExchange | DeletePolicy | Release | Drop
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -153,7 +257,9 @@ class Held:
     messages: int | None = None
     needs_confirmation: bool = False
     worker: str | None = None  # if it is about one of the queue's workers
+    kind: Kind | Literal["policy"] = "queue"  # of what is called `queue` here
 
     @property
     def name(self) -> str:
-        return f"{self.queue}/{self.worker}" if self.worker else self.queue
+        called = self.queue if self.kind == "queue" else f"{self.kind} {self.queue}"
+        return f"{called}/{self.worker}" if self.worker else called

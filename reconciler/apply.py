@@ -3,23 +3,64 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
+from reconciler.actions import (
+    Action,
+    Adjust,
+    Bind,
+    Claim,
+    Declare,
+    DeclareExchange,
+    Delete,
+    DeleteExchange,
+    DeletePolicy,
+    Drop,
+    Release,
+    Restart,
+    Result,
+    SetPolicy,
+    Start,
+    Stop,
+    Unbind,
+)
 from reconciler.errors import Permanent, ReconcilerError, Temporary
-from reconciler.plan import Action, Adjust, Claim, Declare, Delete, Plan, Release, Restart, Result, Start, Stop
-from state.desired import Queue
-from state.ledger import Ledger, Owned
+from reconciler.plan import Plan
+from state.desired import Exchange, PolicyRule, Queue
+from state.ledger import Holdings, Ledger, Owned
+from state.observed import ObservedBinding
 from state.processes import Pool, WorkerSpec
 
 
 class Topology(Protocol):
-    """The part of a broker that an action needs."""
+    """The part of a broker that an action needs.
+
+    Each method is idempotent: making what is there as asked, or removing what is gone, is done already. Raises Refused
+    for what the broker will not have (the message says what and, for a declaration, both values), StillInUse for what
+    is not removed now, BrokerUnreachable, Temporary.
+    """
 
     async def declare(self, name: str, queue: Queue) -> None: ...
     async def delete(self, name: str, *, force: bool) -> None: ...
+
+    async def declare_exchange(self, name: str, exchange: Exchange) -> None:
+        """Refused also for a type that the broker does not know (which closes an AMQP connection)."""
+
+    async def delete_exchange(self, name: str) -> None:
+        """StillInUse while anything is bound to it as its source."""
+
+    async def bind(self, binding: ObservedBinding) -> None:
+        """Refused, with its name, if the exchange or the destination is not there."""
+
+    async def unbind(self, binding: ObservedBinding) -> None: ...
+
+    async def set_policy(self, name: str, rule: PolicyRule) -> None:
+        """Refused where the management API is missing, and for a definition that the broker does not take."""
+
+    async def delete_policy(self, name: str) -> None: ...
 
 
 class Processes(Protocol):
@@ -42,36 +83,51 @@ class World:
 
 async def apply(plan: Plan, world: World, told: Callable[[Result], None] = lambda _: None) -> list[Result]:
     """Does the plan's actions, those of one order at once, and says how each went. Never raises for one of them."""
-    unclaimed = claim_new_queues(plan, world)
+    unclaimed = claim_new(plan, world)
     results: list[Result] = []
     for _, group in groupby(plan.actions, key=lambda action: action.order):
-        results += await asyncio.gather(*(_attempt(action, world, unclaimed, told) for action in group))
+        unbound = {r.action.binding.destination for r in results if isinstance(r.action, Bind) and r.error}
+        results += await asyncio.gather(*(_attempt(action, world, unclaimed, unbound, told) for action in group))
     return results
 
 
-def claim_new_queues(plan: Plan, world: World) -> Temporary | None:
-    """Writes the ledger before the broker is told, so that a crash in between leaves no queue that nobody owns."""
-    new = {a.name: Owned(a.queue.on_remove) for a in plan.actions if makes_queue(a)}  # type: ignore[union-attr]
+def claim_new(plan: Plan, world: World) -> Temporary | None:
+    """Writes the ledger before the broker is told, so that a crash in between leaves nothing that nobody owns."""
+    new = Holdings()
+    for action in plan.actions:
+        match action:
+            case Declare(name, queue, claim=True):
+                new.queues[name] = Owned(queue.on_remove)
+            case DeclareExchange(name, exchange, claim=True):
+                new.exchanges[name] = Owned(exchange.on_remove)
+            case Bind(binding, claim=True):
+                new.bindings.add(binding.key)
+            case SetPolicy(name, claim=True):
+                new.policies.add(name)
     try:
         if new:
-            world.ledger.claim(world.identity, new)
+            world.ledger.claim_all(world.identity, new)
     except OSError as error:
         return ledger_failed(error)
     return None
 
 
-def makes_queue(action: Action) -> bool:
-    return isinstance(action, Declare) and action.claim
+def makes_something(action: Action) -> bool:
+    return isinstance(action, Declare | DeclareExchange | Bind | SetPolicy) and action.claim
 
 
 def ledger_failed(error: OSError) -> Temporary:
     return Temporary(f"the ledger cannot be written: {error.strerror} (free disk space or mend its folder)")
 
 
-async def _attempt(action: Action, world: World, unclaimed: Temporary | None, told: Callable[[Result], None]) -> Result:
+async def _attempt(
+    action: Action, world: World, unclaimed: Temporary | None, unbound: set[str], told: Callable[[Result], None]
+) -> Result:
     try:
-        if unclaimed and makes_queue(action):
+        if unclaimed and makes_something(action):
             raise unclaimed
+        if isinstance(action, Unbind) and action.binding.destination in unbound:
+            raise Temporary("a new binding of it could not be made, so the old one stays (messages would get lost)")
         await _do(action, world)
         result = Result(action)
     except ReconcilerError as error:
@@ -84,27 +140,51 @@ async def _attempt(action: Action, world: World, unclaimed: Temporary | None, to
 
 async def _do(action: Action, world: World) -> None:
     match action:
-        case Declare(name, queue, claim):
-            await _declare(name, queue, claim, world)
-        case Claim(name, owned):
-            world.ledger.claim(world.identity, {name: owned})
         case Start(spec, slot) | Adjust(spec, slot):
             world.supervisor.start_worker(spec, slot)
         case Stop(worker):
             world.supervisor.stop_worker(worker.pool, worker.slot)
         case Restart(wish, why):
             world.supervisor.restart_worker(wish.pool, wish.slot, why)
-        case Delete(name):
-            await world.broker.delete(name, force=action.force)
-            world.ledger.release(world.identity, name)
+        case Claim(name, owned):
+            world.ledger.claim(world.identity, {name: owned})
         case Release(name):
             world.ledger.release(world.identity, name)
+        case Drop(held):
+            world.ledger.release_all(world.identity, held)
+        case _:
+            await _change_broker(action, world)
 
 
-async def _declare(name: str, queue: Queue, claim: bool, world: World) -> None:
+async def _change_broker(action: Action, world: World) -> None:
+    broker, ledger = world.broker, world.ledger
+    match action:
+        case Declare(name, queue, claim):
+            await _declare(broker.declare(name, queue), Holdings(queues={name: Owned()}), claim, world)
+        case DeclareExchange(name, exchange, claim):
+            await _declare(broker.declare_exchange(name, exchange), Holdings(exchanges={name: Owned()}), claim, world)
+        case Bind(binding):
+            await broker.bind(binding)
+        case SetPolicy(name, rule):
+            await broker.set_policy(name, rule)
+        case Unbind(binding):
+            await broker.unbind(binding)
+            ledger.release_all(world.identity, Holdings(bindings={binding.key}))
+        case Delete(name):
+            await broker.delete(name, force=action.force)
+            ledger.release(world.identity, name)
+        case DeleteExchange(name):
+            await broker.delete_exchange(name)
+            ledger.release_all(world.identity, Holdings(exchanges={name: Owned()}))
+        case DeletePolicy(name):
+            await broker.delete_policy(name)
+            ledger.release_all(world.identity, Holdings(policies={name}))
+
+
+async def _declare(declaring: Awaitable[None], made: Holdings, claim: bool, world: World) -> None:
     try:
-        await world.broker.declare(name, queue)
+        await declaring
     except Permanent:
-        if claim:  # somebody else's queue came in between: it is not ours
-            world.ledger.release(world.identity, name)
+        if claim:  # somebody else's came in between: it is not ours
+            world.ledger.release_all(world.identity, made)
         raise

@@ -123,7 +123,7 @@ class Loop:
 
     def ledger_names(self) -> set[str]:
         """Every queue that was ever ours and may still be there."""
-        return {name for queues in self.ledger.brokers.values() for name in queues}
+        return {name for held in self.ledger.brokers.values() for name in held.queues}
 
     async def until(self, reached: Callable[[Turn], bool], seconds: float) -> bool:
         """Waits for a turn of which `reached` holds, at most `seconds`. The last turn counts too."""
@@ -178,7 +178,7 @@ class Loop:
         now = time.time()
         self._pauses.look(reading.in_force.desired.paused(now), now)
         self._drop_met_restarts()
-        self.scaler.follow(reading.in_force.desired.policies(), self.supervisor.observe())
+        self.scaler.follow(reading.in_force.desired.scaling(), self.supervisor.observe())
         observed, error = await self._observe(reading.in_force)
         plan = self._plan(reading, observed, requests)
         results = await self._apply(plan, observed)
@@ -226,7 +226,7 @@ class Loop:
     def _counts(self, desired: Desired, now: float) -> dict[Pool, int]:
         """How many processes of each pool are wanted now: the file's count, or what its messages ask for."""
         counts, paused = desired.counts(now), desired.paused(now)
-        decisions = self.scaler.decide(desired.policies(), self.supervisor.observe())
+        decisions = self.scaler.decide(desired.scaling(), self.supervisor.observe())
         return counts | {pool: d.count for pool, d in decisions.items() if pool.queue not in paused}
 
     async def _apply(self, plan: Plan, observed: ObservedBroker | None) -> list[Result]:
@@ -296,7 +296,7 @@ class Loop:
             workers=self.supervisor.observe(),
             waiting=reading.waiting,
             paused=self._paused(reading.in_force.desired),
-            scaling=self.scaler.decide(reading.in_force.desired.policies(), self.supervisor.observe()),
+            scaling=self.scaler.decide(reading.in_force.desired.scaling(), self.supervisor.observe()),
         )
         return Turn(self.started, reading, observed, error, plan, assess(seen, plan, last, commit=None))
 

@@ -86,7 +86,7 @@ def broker_of(settings: Settings) -> Broker:
 async def look(settings: Settings, broker: Broker, ledger: Ledger, confirmed: str | None) -> Shot:
     """What would be done to the topology. Touches nothing."""
     desired, revision = read_file(settings.file, settings.workers)
-    names = {*desired.all_queues(), *(name for queues in ledger.brokers.values() for name in queues)}
+    names = {*desired.all_queues(), *(name for held in ledger.brokers.values() for name in held.queues)}
     try:
         observed = await broker.observe(names)
     except BrokerUnreachable as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from state.desired import MODELS, NOT_YET
+from state.desired import MODELS
 
 Path = tuple[str, ...]
 
@@ -101,8 +101,6 @@ def shown(value: object) -> str:
 
 def unknown_key(loc: Sequence[object]) -> str:
     key, kind = str(loc[-1]), place(loc)
-    if key in NOT_YET[kind]:
-        return f"{key} is not supported yet (take the key out)"
     known = list(MODELS[kind].model_fields)
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"unknown key {shown(key)} ({f'did you mean {near[0]}?' if near else 'known are ' + ', '.join(known)})"
@@ -115,6 +113,14 @@ def place(loc: Sequence[object]) -> str:
             return "worker"
         case ["queues", _, _] | ["defaults", "queue", _]:
             return "queue"
+        case ["queues" | "exchanges", _, "bindings", _, _] | ["defaults", "queue", "bindings", _, _]:
+            return "binding"
+        case ["queues", _, "retry", _] | ["defaults", "queue", "retry", _]:
+            return "retry"
+        case ["exchanges", _, _]:
+            return "exchange"
+        case ["policies", _, _]:
+            return "policy"
         case ["queues", _, "paused", _] | ["defaults", "queue", "paused", _]:
             return "pause"
         case ["queues", _, "workers", _, "autoscale", _] | ["defaults", "worker", "autoscale", _]:

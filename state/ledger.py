@@ -1,4 +1,4 @@
-"""What is ours: which queues we made at which broker, and how each is to be removed. One small JSON file.
+"""What is ours: what we made at which broker, and how each is to be removed. One small JSON file.
 
 Only what stands here is ever deleted. A lost or broken ledger therefore deletes nothing: it owns nothing.
 """
@@ -12,16 +12,60 @@ from pathlib import Path
 from typing import Any
 
 from state.file import write_atomically
+from state.observed import binding_of
 
 UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
-ON_REMOVE = ("keep", "delete-if-empty", "delete")
+ON_REMOVE = ("keep", "delete-if-empty", "delete", "delete-if-unused")
 
 
 @dataclass(frozen=True)
 class Owned:
-    """A queue that we made. `on_remove` is what the file said last, for when the entry is gone."""
+    """A queue or exchange that we made. `on_remove` is what the file said last, for when the entry is gone."""
 
     on_remove: str = "delete-if-empty"
+
+
+@dataclass
+class Holdings:
+    """What is ours at one broker, by name; bindings by their key. A policy and a binding have no more to remember."""
+
+    queues: dict[str, Owned] = field(default_factory=dict)
+    exchanges: dict[str, Owned] = field(default_factory=dict)
+    bindings: set[str] = field(default_factory=set)
+    policies: set[str] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.queues or self.exchanges or self.bindings or self.policies)
+
+    def __contains__(self, other: Holdings) -> bool:
+        """Is all of `other` remembered, as it stands?"""
+        return (
+            all(self.queues.get(name) == owned for name, owned in other.queues.items())
+            and all(self.exchanges.get(name) == owned for name, owned in other.exchanges.items())
+            and other.bindings <= self.bindings
+            and other.policies <= self.policies
+        )
+
+    def add(self, other: Holdings) -> None:
+        self.queues |= other.queues
+        self.exchanges |= other.exchanges
+        self.bindings |= other.bindings
+        self.policies |= other.policies
+
+    def drop(self, other: Holdings) -> bool:
+        """Forgets all of `other`, whatever was remembered of it. Was there anything?"""
+        before = self.size
+        for name in other.queues:
+            self.queues.pop(name, None)
+        for name in other.exchanges:
+            self.exchanges.pop(name, None)
+        self.bindings -= other.bindings
+        self.policies -= other.policies
+        return self.size != before
+
+    @property
+    def size(self) -> int:
+        return len(self.queues) + len(self.exchanges) + len(self.bindings) + len(self.policies)
 
 
 @dataclass
@@ -29,7 +73,7 @@ class Ledger:
     """Ownership by broker identity, and the deletions that a person asked for by name (True: with force)."""
 
     path: Path
-    brokers: dict[str, dict[str, Owned]] = field(default_factory=dict)
+    brokers: dict[str, Holdings] = field(default_factory=dict)
     requests: dict[str, bool] = field(default_factory=dict)
     broken: str | None = None  # why the file on disk could not be used
 
@@ -55,21 +99,36 @@ class Ledger:
         except (OSError, *UNREADABLE):
             return cls(path)
 
+    def holdings(self, broker: str) -> Holdings:
+        """What is ours there; for reading."""
+        return self.brokers.get(broker) or Holdings()
+
     def owned(self, broker: str) -> Mapping[str, Owned]:
-        return self.brokers.get(broker, {})
+        """The queues that are ours there."""
+        return self.holdings(broker).queues
 
     def claim(self, broker: str, queues: Mapping[str, Owned]) -> None:
-        """Remembers `queues` as ours, on disk before it returns. Called before a queue is made, so that a crash
-        between the two leaves a queue that is known to be ours."""
-        if all(self.owned(broker).get(name) == owned for name, owned in queues.items()):
+        """As `claim_all`, of queues."""
+        self.claim_all(broker, Holdings(queues=dict(queues)))
+
+    def claim_all(self, broker: str, new: Holdings) -> None:
+        """Remembers `new` as ours, on disk before it returns. Called before anything is made, so that a crash
+        between the two leaves something that is known to be ours."""
+        if new in self.holdings(broker):
             return
-        self.brokers.setdefault(broker, {}).update(queues)
+        self.brokers.setdefault(broker, Holdings()).add(new)
         self.save()
 
     def release(self, broker: str, name: str) -> None:
-        known = self.brokers.get(broker, {}).pop(name, None)
+        """Forgets a queue, and that somebody asked for its deletion."""
+        known = self.holdings(broker).queues.pop(name, None)
         if known is not None or self.requests.pop(name, None) is not None:
             self.requests.pop(name, None)
+            self.save()
+
+    def release_all(self, broker: str, old: Holdings) -> None:
+        """Forgets what is gone, or is not to be ours any more."""
+        if self.holdings(broker).drop(old):
             self.save()
 
     def request(self, name: str, force: bool) -> None:
@@ -82,16 +141,36 @@ class Ledger:
             self.save()
 
     def save(self) -> None:
-        brokers = {b: {n: asdict(o) for n, o in queues.items()} for b, queues in self.brokers.items()}
-        data = {"version": 1, "brokers": brokers, "requests": self.requests}
+        data: dict[str, Any] = {"version": 1, "brokers": {}, "requests": self.requests}
+        for broker, held in self.brokers.items():
+            data["brokers"][broker] = {name: asdict(owned) for name, owned in held.queues.items()}
+            for kind, written in (
+                ("exchanges", {name: asdict(owned) for name, owned in held.exchanges.items()}),
+                ("bindings", sorted(held.bindings)),
+                ("policies", sorted(held.policies)),
+            ):
+                if written:
+                    data.setdefault(kind, {})[broker] = written
         write_atomically(self.path, json.dumps(data, indent=1, ensure_ascii=False).encode())
 
 
-def _read(data: Any) -> tuple[dict[str, dict[str, Owned]], dict[str, bool]]:
-    brokers = {str(b): {str(n): Owned(**o) for n, o in queues.items()} for b, queues in data["brokers"].items()}
+def _read(data: Any) -> tuple[dict[str, Holdings], dict[str, bool]]:
+    """A ledger of any version: the first knew queues only, and later ones keep those where they were."""
+    brokers = {str(broker): Holdings(queues=_owned(queues)) for broker, queues in data["brokers"].items()}
+    for broker, exchanges in data.get("exchanges", {}).items():
+        brokers[broker].exchanges = _owned(exchanges)
+    for broker, keys in data.get("bindings", {}).items():
+        brokers[broker].bindings = {binding_of(key).key for key in keys}
+    for broker, names in data.get("policies", {}).items():
+        brokers[broker].policies = set(map(str, names))
     requests = {str(name): force for name, force in data["requests"].items()}
-    if any(owned.on_remove not in ON_REMOVE for queues in brokers.values() for owned in queues.values()):
-        raise ValueError("an on_remove in it is none that we wrote")
     if any(force is not True and force is not False for force in requests.values()):
         raise ValueError("a request in it is neither true nor false")
     return brokers, requests
+
+
+def _owned(things: Any) -> dict[str, Owned]:
+    found = {str(name): Owned(**owned) for name, owned in things.items()}
+    if any(owned.on_remove not in ON_REMOVE for owned in found.values()):
+        raise ValueError("an on_remove in it is none that we wrote")
+    return found

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
+
+Kind = Literal["queue", "exchange"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,74 @@ class ObservedQueue:
 
 
 @dataclass(frozen=True)
+class ObservedExchange:
+    """One exchange at the broker."""
+
+    name: str
+    type: str
+    durable: bool = True
+    auto_delete: bool = False
+    internal: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ObservedBinding:
+    """From an exchange to a queue or to another exchange. All of it is what makes it the binding that it is."""
+
+    source: str
+    destination: str
+    destination_type: Kind = "queue"
+    routing_key: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """The same text for the same binding, whatever the order of its arguments; `binding_of` reads it back."""
+        parts = [self.source, self.destination_type, self.destination, self.routing_key, dict(self.arguments)]
+        return json.dumps(parts, sort_keys=True, ensure_ascii=False)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        key = f" with {self.routing_key}" if self.routing_key else ""
+        arguments = f" {json.dumps(dict(self.arguments), ensure_ascii=False)}" if self.arguments else ""
+        return f"{self.source} → {self.destination_type} {self.destination}{key}{arguments}"
+
+
+def binding_of(key: str) -> ObservedBinding:
+    """The binding of that `key`. Raises ValueError if it is none."""
+    source, kind, destination, routing_key, arguments = json.loads(key)
+    return ObservedBinding(source, destination, kind, routing_key, arguments)
+
+
+@dataclass(frozen=True)
+class ObservedPolicy:
+    """One policy of the virtual host; of those that match a name, only the one of the highest priority applies."""
+
+    name: str
+    pattern: str
+    apply_to: str = "all"
+    priority: int = 0
+    definition: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ObservedBroker:
-    """All queues of the virtual host, or only those asked for where the management API is missing."""
+    """All of the virtual host; where the management API is missing, only the queues that were asked for.
+
+    `exchanges` and `bindings` leave out what RabbitMQ makes itself: the default exchange and its bindings, and amq.*.
+    None: the management API is missing, so they cannot be seen.
+    """
 
     identity: str  # cluster name and virtual host: what the ledger's ownership is bound to
     version: str
     management: bool
     queues: Mapping[str, ObservedQueue] = field(default_factory=dict)
+    exchanges: Mapping[str, ObservedExchange] | None = None
+    bindings: frozenset[ObservedBinding] | None = None
+    policies: Mapping[str, ObservedPolicy] | None = None
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,10 @@ def to_text(value: Any) -> Any:
 def check_argument_name(name: str) -> str:
     if name == "x-queue-type":
         raise fault("x-queue-type is set by `type` (write type: quorum beside arguments)")
+    return check_table_key(name)
+
+
+def check_table_key(name: str) -> str:
     if not 1 <= len(name.encode(errors="replace")) <= 128:
         raise fault("an argument's name has 1 to 128 bytes")
     return name
@@ -108,7 +112,9 @@ def check_env_value(value: str) -> str:
 QueueName = Annotated[str, BeforeValidator(lambda v: check_name(v) if isinstance(v, str) else v)]
 WorkerName = Annotated[str, BeforeValidator(lambda v: check_worker_name(v) if isinstance(v, str) else v)]
 Text = Annotated[str, BeforeValidator(to_text)]
-Arguments = dict[Annotated[str, AfterValidator(check_argument_name)], Annotated[Any, AfterValidator(check_argument)]]
+TableValue = Annotated[Any, AfterValidator(check_argument)]
+Arguments = dict[Annotated[str, AfterValidator(check_argument_name)], TableValue]  # of a queue
+Table = dict[Annotated[str, AfterValidator(check_table_key)], TableValue]  # of an exchange or a binding
 Environment = dict[Annotated[str, AfterValidator(check_env_name)], Annotated[Text, AfterValidator(check_env_value)]]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,8 +16,8 @@ from reconciler.broker.management import Management, ManagementUnavailable
 from reconciler.broker.publisher import Publisher
 from reconciler.errors import NoSuchQueue, Refused, StillInUse
 from reconciler.plan import why_in_use
-from state.desired import Queue
-from state.observed import ObservedBroker, ObservedConnection, ObservedQueue
+from state.desired import Exchange, PolicyRule, Queue
+from state.observed import ObservedBinding, ObservedBroker, ObservedConnection, ObservedQueue
 
 # Counts of quorum queues and streams follow a tick of five seconds: zeros are believed when they outlast it.
 TICK_SECONDS = 6.0
@@ -117,6 +117,57 @@ class Broker:
             await self._admin.call("queue_delete", queue=name)
         self._verified.pop(name, None)
         self._quiet_since.pop(name, None)
+
+    async def declare_exchange(self, name: str, exchange: Exchange) -> None:
+        """Makes the exchange, or has the broker compare it with what is there: then Refused says what differs."""
+        await self._admin.call(
+            "exchange_declare",
+            exchange=name,
+            exchange_type=exchange.type,
+            durable=exchange.durable,
+            auto_delete=exchange.auto_delete,
+            internal=exchange.internal,
+            arguments=dict(exchange.arguments),
+        )
+
+    async def delete_exchange(self, name: str) -> None:
+        """Deletes the exchange if nothing is bound to it; else StillInUse."""
+        try:
+            await self._admin.call("exchange_delete", exchange=name, if_unused=True)
+        except Refused as refused:
+            raise StillInUse(f"not deleted: {refused}") from None
+
+    async def bind(self, binding: ObservedBinding) -> None:
+        await self._route("bind", binding)
+
+    async def unbind(self, binding: ObservedBinding) -> None:
+        await self._route("unbind", binding)
+
+    async def _route(self, verb: str, binding: ObservedBinding) -> None:
+        key, arguments = binding.routing_key, dict(binding.arguments)
+        ends = {"queue": binding.destination, "exchange": binding.source}
+        if binding.destination_type == "exchange":
+            ends = {"destination": binding.destination, "source": binding.source}
+        await self._admin.call(f"{binding.destination_type}_{verb}", **ends, routing_key=key, arguments=arguments)
+
+    async def set_policy(self, name: str, rule: PolicyRule) -> None:
+        """Makes the policy, or replaces the one of that name. Raises Refused where there is no management API."""
+        policy = {
+            "pattern": rule.pattern,
+            "apply-to": rule.apply_to,
+            "priority": rule.priority,
+            "definition": rule.definition,
+        }
+        await self._use_management(self._management.set_policy(name, policy))
+
+    async def delete_policy(self, name: str) -> None:
+        await self._use_management(self._management.delete_policy(name))
+
+    async def _use_management(self, using: Awaitable[None]) -> None:
+        try:
+            await using
+        except ManagementUnavailable as error:
+            raise Refused(f"policies need the management API: {error} (set MANAGEMENT_URL)") from None
 
     async def _delete_if_unused(self, name: str) -> None:
         try:

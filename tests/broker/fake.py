@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pika
 
 from reconciler.errors import Blocked, BrokerUnreachable, NoSuchQueue, Refused, StillInUse
 from reconciler.plan import why_in_use
-from state.desired import Queue
-from state.observed import ObservedBroker, ObservedQueue
+from state.desired import Exchange, PolicyRule, Queue
+from state.observed import ObservedBinding, ObservedBroker, ObservedExchange, ObservedPolicy, ObservedQueue
 
 
 @dataclass
@@ -39,6 +39,9 @@ class FakeBroker:
         self.management_error: str | None = None
         self.calls: list[str] = []  # what changed something, or tried to
         self._tick = tick
+        self.exchanges: dict[str, ObservedExchange] = {}  # beside RabbitMQ's own
+        self.bindings: set[ObservedBinding] = set()
+        self.policies: dict[str, ObservedPolicy] = {}
         self._queues: dict[str, _Queue] = {}
         self._verified: dict[str, Queue] = {}
         self._quiet_since: dict[str, float] = {}
@@ -55,7 +58,11 @@ class FakeBroker:
             queues = {name: self._seen(name, consumers=None) for name in self._queues}
         else:
             queues = {name: self._seen_over_amqp(name) for name in names if name in self._queues}
-        return ObservedBroker(f"fake {self.vhost}", "0.0.0", self.management, queues)
+        seen = ObservedBroker(f"fake {self.vhost}", "0.0.0", self.management, queues)
+        if not self.management:
+            return seen
+        bindings, policies = frozenset(self.bindings), dict(self.policies)
+        return replace(seen, exchanges=dict(self.exchanges), bindings=bindings, policies=policies)
 
     async def declare(self, name: str, queue: Queue) -> None:
         self._change(f"declare {name}")
@@ -73,9 +80,52 @@ class FakeBroker:
         self._change(f"delete {name}")
         if not force and name in self._queues:
             self._assure_unused(name)
-        self._queues.pop(name, None)
+        self.drop(name)
         self._verified.pop(name, None)
         self._quiet_since.pop(name, None)
+
+    async def declare_exchange(self, name: str, exchange: Exchange) -> None:
+        self._change(f"declare exchange {name}")
+        if name.startswith("amq."):
+            raise Refused(f"ACCESS_REFUSED - exchange name '{name}' contains reserved prefix 'amq.*'")
+        wanted = ObservedExchange(
+            name, exchange.type, exchange.durable, exchange.auto_delete, exchange.internal, dict(exchange.arguments)
+        )
+        if self.exchanges.setdefault(name, wanted) != wanted:
+            raise Refused(f"PRECONDITION_FAILED - inequivalent arg for exchange '{name}'")
+
+    async def delete_exchange(self, name: str) -> None:
+        self._change(f"delete exchange {name}")
+        if any(binding.source == name for binding in self.bindings):
+            raise StillInUse(f"PRECONDITION_FAILED - exchange '{name}' in use")
+        self.drop_exchange(name)
+
+    async def bind(self, binding: ObservedBinding) -> None:
+        self._change(f"bind {binding}")
+        if not (binding.source.startswith("amq.") or binding.source in self.exchanges):
+            raise Refused(f"NOT_FOUND - no exchange '{binding.source}'")
+        known = self._queues if binding.destination_type == "queue" else self.exchanges
+        if binding.destination not in known:
+            raise Refused(f"NOT_FOUND - no {binding.destination_type} '{binding.destination}'")
+        self.bindings.add(binding)
+
+    async def unbind(self, binding: ObservedBinding) -> None:
+        self._change(f"unbind {binding}")
+        self.bindings.discard(binding)
+
+    async def set_policy(self, name: str, rule: PolicyRule) -> None:
+        self._change(f"set policy {name}")
+        self._need_management()
+        self.policies[name] = ObservedPolicy(name, rule.pattern, rule.apply_to, rule.priority, dict(rule.definition))
+
+    async def delete_policy(self, name: str) -> None:
+        self._change(f"delete policy {name}")
+        self._need_management()
+        self.policies.pop(name, None)
+
+    def _need_management(self) -> None:
+        if not self.management:
+            raise Refused("policies need the management API, which is switched off (set MANAGEMENT_URL)")
 
     async def count(self, name: str) -> ObservedQueue | None:
         self._look()
@@ -116,8 +166,17 @@ class FakeBroker:
         self._queues[name] = _Queue(queue.type, queue.durable, queue.broker_arguments())
 
     def drop(self, name: str) -> None:
-        """Somebody else deletes a queue."""
+        """Somebody else deletes a queue; its bindings go with it."""
         self._queues.pop(name, None)
+        gone = {b for b in self.bindings if (b.destination_type, b.destination) == ("queue", name)}
+        self.bindings -= gone
+
+    def drop_exchange(self, name: str) -> None:
+        """Somebody else deletes an exchange, with everything that is bound to it or that it is bound to."""
+        self.exchanges.pop(name, None)
+        self.bindings = {
+            b for b in self.bindings if b.source != name and (b.destination_type, b.destination) != ("exchange", name)
+        }
 
     def put(self, name: str, *bodies: bytes) -> None:
         self._queues[name].ready += bodies

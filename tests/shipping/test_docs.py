@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from state.desired import Desired, Pause, Queue, Worker
+from state.desired import Binding, Desired, Exchange, Pause, PolicyRule, Queue, Worker
 from state.reader import parse
 
 PAGE = (Path(__file__).parents[2] / "docs" / "queues.md").read_text()
+LISTED = (Queue, Worker, Exchange, Binding, PolicyRule)
 
 
-@pytest.mark.parametrize("key", [*Queue.model_fields, *Worker.model_fields])
+@pytest.mark.parametrize("key", [key for kind in LISTED for key in kind.model_fields])
 def test_every_key_has_a_line_of_a_table(key: str) -> None:
     assert re.search(rf"^\| `{key}` \|", PAGE, flags=re.MULTILINE)
 

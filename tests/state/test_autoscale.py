@@ -16,7 +16,7 @@ POOL = Pool("q", "w")
 
 def policies(worker: str, defaults: str = "{}", queue: str = "") -> dict[Pool, Policy]:
     text = f"version: 1\ndefaults: {{worker: {defaults}}}\nqueues:\n  q:\n    {queue}workers:\n      w: {worker}\n"
-    return parse(text.encode()).policies()
+    return parse(text.encode()).scaling()
 
 
 def faults(worker: str, **more: Any) -> str:

@@ -310,22 +310,6 @@ class TestDefaults:
         assert "did you mean prefetch?" in found["defaults.worker.prefetsh.[key]"]
 
 
-class TestKeysOfLaterVersions:
-    """Nobody must believe that they work."""
-
-    @pytest.mark.parametrize("key", ["exchanges", "policies"])
-    def test_in_the_file_are_refused_by_name(self, key: str) -> None:
-        assert f"{key} is not supported yet" in faults({}, **{key: {}})[f"{key}.[key]"]
-
-    @pytest.mark.parametrize("key", ["bindings", "retry"])
-    def test_in_a_queue_are_refused_by_name(self, key: str) -> None:
-        assert f"{key} is not supported yet" in fault_of(**{key: {}})
-
-    @pytest.mark.parametrize("value", ["recreate-if-empty", "migrate"])
-    def test_values_of_on_change_are_refused_by_name(self, value: str) -> None:
-        assert f"on_change: {value} is not supported yet" in fault_of(on_change=value)
-
-
 def test_nothing_lists_nothing() -> None:
     assert not NOTHING.all_queues()
     assert not list(NOTHING.pools())

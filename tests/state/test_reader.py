@@ -76,7 +76,9 @@ class TestWhereAFaultIs:
         assert the_fault(text) == "queues.yaml:5:5: queues.emails.worker: unknown key 'worker' (did you mean workers?)"
 
     def test_an_unknown_key_like_no_other_names_all(self) -> None:
-        assert the_fault("version: 1\nqueues: {}\nxyzzy: 1\n").endswith("(known are version, defaults, queues)")
+        assert the_fault("version: 1\nqueues: {}\nxyzzy: 1\n").endswith(
+            "(known are version, defaults, drift, exchanges, queues, policies)"
+        )
 
     def test_every_fault_is_named_in_the_order_of_the_file(self) -> None:
         text = """\

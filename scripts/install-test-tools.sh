@@ -5,6 +5,7 @@ here=$(dirname "$0")
 . "$here/common.sh"
 
 "$here/install-broker.sh"
+"$here/install-broker4.sh"
 
 need() { # need PACKAGE COMMAND...: one of the commands is there, or the package is installed
     package=$1

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.cluster import Cluster
 from tests.nodes import TestNode, TestVhost
+from tests.servers import shipped, version4, version4_or_skip
 from tests.system import System
 
 _numbers = itertools.count(1)
@@ -39,6 +41,32 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestNode]:
     node.start()
     yield node
     node.stop()
+
+
+@pytest.fixture(scope="session")
+def broker4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestNode]:
+    """A node of RabbitMQ 4, for the tests that ask for it."""
+    node = TestNode(tmp_path_factory.mktemp("broker4"), version4_or_skip())
+    node.start()
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def vhost4(broker4: TestNode) -> Iterator[TestVhost]:
+    """A virtual host of this test's own on RabbitMQ 4."""
+    made = broker4.make_vhost(f"test/{next(_numbers)}")
+    yield made
+    broker4.drop_vhost(made.name)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes, for the tests that ask for them; whoever kills one starts it again."""
+    made = Cluster(tmp_path_factory.mktemp("cluster"), version4() or shipped())
+    made.start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture

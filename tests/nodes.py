@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -11,16 +10,18 @@ from urllib.parse import quote
 import httpx
 
 from reconciler.broker.embedded import EmbeddedBroker
-from reconciler.broker.node import environment, find_server, read_node
+from reconciler.broker.node import read_node
+from tests.servers import Server, shipped
 
 
 class TestNode:
-    """A private rabbitmq-server."""
+    """A private rabbitmq-server: the one that the system ships, or `server`."""
 
     __test__ = False
 
-    def __init__(self, folder: Path) -> None:
-        self._broker = EmbeddedBroker(folder)
+    def __init__(self, folder: Path, server: Server | None = None) -> None:
+        self._server = server
+        self._broker = EmbeddedBroker(folder, server.command(folder, "rabbitmq-server") if server else ())
 
     @property
     def amqp_url(self) -> str:
@@ -52,13 +53,13 @@ class TestNode:
 
     def flush(self) -> None:
         """Has the node write its definitions to disk, which it does two seconds late by itself."""
-        node, server = read_node(self.folder), find_server()
+        self.ctl("eval", "mnesia:sync_log().")
+
+    def ctl(self, *arguments: str) -> str:
+        """Runs rabbitmqctl on it."""
+        node = read_node(self.folder)
         assert node
-        assert server
-        ctl = [str(server.with_name("rabbitmqctl")), "-q", "-n", node.name, "eval", "mnesia:sync_log()."]
-        env = environment(node) | {"RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"}
-        done = subprocess.run(ctl, env=env, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr + done.stdout
+        return (self._server or shipped()).ctl(node, *arguments)
 
     def make_vhost(self, name: str) -> TestVhost:
         user = self.amqp_url.removeprefix("amqp://").partition(":")[0]

@@ -74,3 +74,26 @@ def test_a_python_without_venv_names_the_package(world: Path) -> None:
     assert done.stderr.splitlines() == [
         "python3 cannot make virtual environments: run 'sudo apt-get install python3.13-venv'"
     ]
+
+
+def test_without_rabbitmq_4_the_tests_are_told_and_go_on(world: Path) -> None:
+    for name in ("uname", "mkdir"):
+        (world / name).symlink_to(shutil.which(name) or name)
+    done = run(world, "install-broker4.sh")
+    assert done.returncode == 0
+    assert "the tests on RabbitMQ 4 and on a cluster of it will be skipped" in done.stderr
+    assert "sudo apt-get install mmdebstrap" in done.stderr
+
+
+def test_packages_that_cannot_be_fetched_leave_no_half_made_rabbitmq_4(world: Path) -> None:
+    for name in ("uname", "mkdir", "tail", "chown"):
+        (world / name).symlink_to(shutil.which(name) or name)
+    (world / "id").unlink()
+    command(world, "id", "echo 0")
+    command(world, "apt-get", "")
+    command(world, "mmdebstrap", "echo 'no route to host'; exit 1")
+    done = run(world, "install-broker4.sh")
+    assert done.returncode == 0
+    assert "no route to host" in done.stderr
+    assert "skipped: Debian's packages could not be fetched" in done.stderr
+    assert list((world.parent / ".cache" / "queue-reconciler").iterdir()) == []

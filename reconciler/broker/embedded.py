@@ -15,7 +15,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from reconciler.broker import node as nodes
@@ -40,10 +40,14 @@ def installed() -> bool:
 
 
 class EmbeddedBroker:
-    """One private node with all its data in `folder`. `start`, `stop`, and `kill` for tests; each may be repeated."""
+    """One private node with all its data in `folder`. `start`, `stop`, and `kill` for tests; each may be repeated.
 
-    def __init__(self, folder: Path) -> None:
+    `command` runs another rabbitmq-server than the machine's.
+    """
+
+    def __init__(self, folder: Path, command: Sequence[str] = ()) -> None:
         self.folder = folder.absolute()
+        self._command = list(command)
         self._node: Node | None = None
         self._vm: _Process | None = None
         self._log_offset = 0
@@ -128,17 +132,19 @@ class EmbeddedBroker:
 
     async def _launch(self, remembered: Node | None, report: Progress) -> None:
         server = nodes.find_server()
-        if server is None:
+        if server is None and not self._command:
             raise Permanent(
                 f"rabbitmq-server is not on this machine: {nodes.INSTALL}, or use another broker with AMQP_URL=amqp://…"
             )
         await self._sweep()  # an epmd of before holds its port
         node = self._node = nodes.prepare(self.folder, remembered)
         self._log_offset = node.log.stat().st_size if node.log.exists() else 0
-        environment = nodes.environment(node) | nodes.link_plugins(node, server)
+        environment = nodes.environment(node)
+        if server is not None and not self._command:
+            environment |= nodes.link_plugins(node, server)
         with node.console.open("wb") as console:
             child = subprocess.Popen(
-                [str(server)],
+                self._command or [str(server)],
                 env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

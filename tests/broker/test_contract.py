@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +14,7 @@ import pika
 import pytest
 
 from reconciler.broker.broker import Broker
-from reconciler.broker.node import environment, find_server, free_ports, read_node
+from reconciler.broker.node import free_ports
 from reconciler.errors import Blocked, BrokerUnreachable, NoSuchQueue, Refused, StillInUse, Temporary
 from state.desired import Queue
 from tests.broker.fake import FakeBroker
@@ -127,9 +126,16 @@ def shared_vhost(broker: TestNode) -> Iterator[TestVhost]:
     broker.drop_vhost(made.name)
 
 
-@pytest.fixture(params=["RabbitMQ", "the fake"])
+@pytest.fixture(scope="module")
+def shared_vhost4(broker4: TestNode) -> Iterator[TestVhost]:
+    made = broker4.make_vhost("contract/of brokers")
+    yield made
+    broker4.drop_vhost(made.name)
+
+
+@pytest.fixture(params=["shared_vhost", "shared_vhost4", None], ids=["RabbitMQ", "RabbitMQ 4", "the fake"])
 def opened(request: pytest.FixtureRequest) -> Opening:
-    return Opening(request.getfixturevalue("shared_vhost") if request.param == "RabbitMQ" else None)
+    return Opening(request.getfixturevalue(request.param) if request.param else None)
 
 
 async def see(world: World, *names: str) -> dict[str, Any]:
@@ -415,14 +421,6 @@ async def test_identity_names_cluster_and_virtual_host_and_stays_the_same(opened
 # -- misfortune, on RabbitMQ alone -------------------------------------------------------------------------------
 
 
-def rabbitmqctl(node: TestNode, *arguments: str) -> None:
-    server, known = find_server(), read_node(node.folder)
-    assert server is not None
-    assert known is not None
-    command = [str(server.parent / "rabbitmqctl"), "-n", known.name, *arguments]
-    subprocess.run(command, env=environment(known), check=True, capture_output=True, timeout=60)
-
-
 @pytest.fixture(scope="module")
 def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestNode]:
     """A node that these tests may harm. Each leaves it running and well."""
@@ -446,7 +444,7 @@ async def send(broker: Broker) -> None:
 
 
 async def test_under_an_alarm_publishing_is_answered_soon_and_the_rest_goes_on(frail: TestNode) -> None:
-    rabbitmqctl(frail, "set_vm_memory_high_watermark", "absolute", "1")
+    frail.ctl("set_vm_memory_high_watermark", "absolute", "1")
     async with broker_at(frail) as broker:
         await broker.declare("q", Queue())
         for _ in range(3):
@@ -456,7 +454,7 @@ async def test_under_an_alarm_publishing_is_answered_soon_and_the_rest_goes_on(f
             assert time.monotonic() - began < 5
         await broker.declare("other", Queue())
         assert (await broker.observe([])).queues.keys() == {"q", "other"}
-        rabbitmqctl(frail, "set_vm_memory_high_watermark", "0.9")
+        frail.ctl("set_vm_memory_high_watermark", "0.9")
         await async_eventually(lambda: sent(broker), timeout=15)
 
 

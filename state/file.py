@@ -49,6 +49,39 @@ class Snapshot:
         return revision_of(self.data or b"")
 
 
+@dataclass(frozen=True)
+class Written:
+    """A write that is done; `number` counts them. `after` equals `before` if there was nothing to change."""
+
+    revision: str
+    number: int
+    before: bytes | None
+    after: bytes
+
+
+def edited(before: Snapshot, edit: Edit, name: str, *, may_create: bool = False) -> bytes:
+    """What `edit` makes of the content of `before`, checked; raises as `DesiredFile.edit` does."""
+    old = before.data or b""
+    after = edit(editable(before, name, may_create))
+    data = (BOM if old.startswith(BOM.encode()) else "").encode() + after.encode()
+    if data != before.data:
+        parse(data, name)
+    return data
+
+
+def editable(snapshot: Snapshot, name: str, may_create: bool) -> str:
+    data = snapshot.data
+    if may_create and (data is None or not data.strip()):
+        return "version: 1\nqueues: {}\n"
+    if data is None:
+        raise Conflict(f"{name}: {snapshot.error}")
+    try:
+        parse(data, name)
+    except Rejected as rejected:
+        raise Conflict(f"the file has faults that must be mended first: {rejected}") from None
+    return data.decode().removeprefix(BOM)
+
+
 class DesiredFile:
     """The desired-state file at `path`. Methods block on the disk; edits are serialized within the process."""
 
@@ -70,42 +103,28 @@ class DesiredFile:
         except OSError as error:
             return Snapshot(None, 0, f"the file cannot be read: {error.strerror} (check the path and its mode)")
 
-    def edit(self, edit: Edit, *, may_create: bool = False) -> tuple[str, int]:
-        """Applies `edit` to the newest content. Returns the new revision and the number of the write.
+    def edit(self, edit: Edit, *, may_create: bool = False) -> Written:
+        """Applies `edit` to the newest content.
 
         Raises what `edit` raises, `Rejected` if the result is not valid, `Conflict` if the file on disk is missing
         or faulty already, `WriteFailed` if the disk refuses. `may_create` starts a file where none or an empty one is.
         """
+        return self._write(lambda before: edited(before, edit, self.path.name, may_create=may_create))
+
+    def put(self, data: bytes) -> Written:
+        """Puts `data` in place of whatever is there. Raises `WriteFailed` if the disk refuses."""
+        return self._write(lambda _: data)
+
+    def _write(self, make: Callable[[Snapshot], bytes]) -> Written:
         with self._lock:
             for _ in range(TRIES):
-                if (revision := self._try(edit, may_create)) is not None:
+                before = self.snapshot()
+                data = make(before)
+                if data == before.data or self._replace(data, before):
                     self.writes += 1
-                    self.written = revision
-                    return revision, self.writes
+                    self.written = revision_of(data)
+                    return Written(self.written, self.writes, before.data, data)
         raise WriteFailed(f"{self.path.name} keeps changing on disk (try again when the other writer is done)")
-
-    def _try(self, edit: Edit, may_create: bool) -> str | None:
-        before = self.snapshot()
-        old = before.data or b""
-        text = self._editable(before, may_create)
-        after = edit(text)
-        data = (BOM if old.startswith(BOM.encode()) else "").encode() + after.encode()
-        if data == old:
-            return before.revision
-        parse(data, self.path.name)
-        return revision_of(data) if self._replace(data, before) else None
-
-    def _editable(self, snapshot: Snapshot, may_create: bool) -> str:
-        data = snapshot.data
-        if may_create and (data is None or not data.strip()):
-            return "version: 1\nqueues: {}\n"
-        if data is None:
-            raise Conflict(f"{self.path.name}: {snapshot.error}")
-        try:
-            parse(data, self.path.name)
-        except Rejected as rejected:
-            raise Conflict(f"the file has faults that must be mended first: {rejected}") from None
-        return data.decode().removeprefix(BOM)
 
     def _replace(self, data: bytes, before: Snapshot) -> bool:
         """Puts `data` in the file's place, unless the content is no longer `before`'s."""

@@ -44,9 +44,9 @@ class Context:
 
     async def write(self, edit: Edit, request: Request, *, may_create: bool = False) -> Write:
         """Edits the file as `request` asks for it, and wakes the loop. Raises as `DesiredFile.edit` does."""
-        revision, number = await asyncio.to_thread(self.file.edit, edit, may_create=may_create)
+        written = await asyncio.to_thread(self.file.edit, edit, may_create=may_create)
         self.loop.wake("api")
-        return Write(self, revision, number)
+        return Write(self, written.revision, written.number)
 
 
 @dataclass(frozen=True)

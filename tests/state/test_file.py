@@ -43,15 +43,28 @@ def leftovers(path: Path) -> list[str]:
     return [p.name for p in path.parent.iterdir() if p.name.endswith(".tmp")]
 
 
+class TestPutting:
+    @pytest.mark.parametrize("before", [None, b"", b"version: 1\nqueues: [\n", b"\xff", TEXT.encode()])
+    def test_takes_the_place_of_whatever_is_there(self, file: DesiredFile, path: Path, before: bytes | None) -> None:
+        path.unlink()
+        if before is not None:
+            path.write_bytes(before)
+        written = file.put(b"\xef\xbb\xbfversion: 1\r\nqueues: {}\r\n")
+        assert path.read_bytes() == written.after == b"\xef\xbb\xbfversion: 1\r\nqueues: {}\r\n"
+        assert written.before == before
+        assert file.written == written.revision == revision_of(path.read_bytes())
+
+
 class TestAnEdit:
     def test_changes_what_it_must_and_says_which_revision_came_of_it(self, file: DesiredFile, path: Path) -> None:
-        revision, number = file.edit(adding("b"))
+        written = file.edit(adding("b"))
         assert path.read_text() == TEXT + "  b: {}\n"
-        assert (revision, number) == (revision_of(path.read_bytes()), 1)
+        assert (written.revision, written.number) == (revision_of(path.read_bytes()), 1)
+        assert (written.before, written.after) == (TEXT.encode(), path.read_bytes())
 
     def test_that_changes_nothing_writes_nothing(self, file: DesiredFile, path: Path) -> None:
         before = path.stat()
-        assert file.edit(lambda text: text)[0] == revision_of(TEXT.encode())
+        assert file.edit(lambda text: text).revision == revision_of(TEXT.encode())
         assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
     def test_that_would_break_the_file_is_refused(self, file: DesiredFile, path: Path) -> None:
@@ -186,8 +199,8 @@ def test_a_hundred_writers_at_once_lose_nothing_and_the_file_is_valid_at_every_i
         results = list(pool.map(lambda n: file.edit(adding(f"q{n}")), range(100)))
     assert parse(path.read_bytes()).queues.keys() == {"a", *(f"q{n}" for n in range(100))}
     assert not wrong
-    assert sorted(number for _, number in results) == list(range(1, 101))
-    assert len({revision for revision, _ in results}) == 100
+    assert sorted(written.number for written in results) == list(range(1, 101))
+    assert len({written.revision for written in results}) == 100
     assert not leftovers(path)
 
 

@@ -51,7 +51,8 @@ class Channel:
         self._settle(delivery_tag, "ack")
 
     def basic_nack(self, delivery_tag: int = 0, multiple: bool = False, requeue: bool = True) -> None:
-        """Not done: back to the queue, after a second if it has been back before; or rejected for good."""
+        """Not done: back to the queue, after a second if it has been back before. Without `requeue` it has failed:
+        to the queue's `retry` or `dead_letter`, else the broker drops it."""
         self._settle(delivery_tag, "nack", requeue)
 
     def basic_reject(self, delivery_tag: int = 0, requeue: bool = True) -> None:

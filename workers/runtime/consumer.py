@@ -14,12 +14,12 @@ from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel as PikaChannel
 from pika.spec import Basic, BasicProperties
 
+from .detour import Delivery
 from .link import Backoff, Link, channel_words
 from .notify import Reporter
 from .settings import Settings
 from .settle import Settler
 
-Delivery = tuple[Basic.Deliver, BasicProperties, bytes]
 Inbox = SimpleQueue[Delivery | None]  # None: stop
 
 

@@ -10,6 +10,7 @@ from pika.spec import Basic, BasicProperties
 
 from workers.base import BaseWorker
 
+from .failure import as_sent, words_of
 from .settle import How
 from .wire import Wire
 
@@ -20,6 +21,7 @@ class Outcome(NamedTuple):
     how: How
     requeue: bool = False
     hold: bool = False
+    error: BaseException | None = None
 
 
 ACK, REJECT = Outcome("ack"), Outcome("reject")
@@ -32,8 +34,10 @@ def handle_all(worker: BaseWorker, wire: Wire) -> None:
         delivery = wire.inbox.get()
         if delivery is None or wire.stopping:
             return
-        method, properties, body = delivery
-        if wire.settler.take(method):
+        if wire.settler.take(delivery):
+            method, properties, body = delivery
+            if properties.headers:
+                as_sent(method, properties)
             wire.hand.take(method, properties)
             outcome = handle(worker, wire, method, properties, body)
             wire.hand.put_down()  # first: what is told with the settlement is that the worker is idle
@@ -52,6 +56,6 @@ def handle(worker: BaseWorker, wire: Wire, method: Basic.Deliver, properties: Ba
         logger.opt(exception=error).warning("message {} goes back to the queue: {}", tag, error)
         return BACK
     except BaseException as error:  # asyncio.CancelledError is no Exception
-        logger.opt(exception=error).error("message {} failed: {}: {}", tag, type(error).__name__, error)
-        return REJECT
+        logger.opt(exception=error).error("message {} failed: {}: {}", tag, type(error).__name__, words_of(error))
+        return Outcome("reject", error=error)
     return REJECT if result is False else ACK

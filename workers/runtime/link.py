@@ -23,11 +23,13 @@ FIRST, CAP = 0.1, 1.6  # seconds; with the jitter at most 2, so that all consume
 class Backoff:
     """Seconds until the next try: doubled with each failure, capped, 25 % of jitter either way."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: float = FIRST, cap: float = CAP) -> None:
+        self._first = first
+        self._cap = cap
         self._failures = 0
 
     def next(self) -> float:
-        wait = min(CAP, FIRST * 2.0 ** min(self._failures, 8))
+        wait = min(self._cap, self._first * 2.0 ** min(self._failures, 8))
         self._failures += 1
         return wait * random.uniform(0.75, 1.25)
 

@@ -1,4 +1,4 @@
-"""Publishes for the handler, with confirms, on a connection of its own that is opened at the first use.
+"""Publishes for the handler and for `detour`, with confirms, on a connection of its own, opened at the first use.
 
 Of its own, because in a memory or disk alarm the broker stops reading from connections that publish: acks must not
 stand behind that. One message is on the way at a time, so a return or a confirm always means that one.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from loguru import logger
 from pika import BasicProperties, SelectConnection
@@ -28,19 +28,37 @@ LAST_CALL = 5.0  # seconds that a publish may still wait for the broker once the
 
 @dataclass(eq=False)
 class Publication:
-    """One message on its way, and how it went."""
+    """One message on its way. `ended` is told how it went; one that is not `wanted` any more is not sent again."""
 
     exchange: str
     routing_key: str
     body: bytes | str
     properties: BasicProperties | None
     mandatory: bool
-    done: threading.Event = field(default_factory=threading.Event)
+    ended: Callable[[BaseException | None], None]
+    wanted: Callable[[], bool] = lambda: True
     error: BaseException | None = None
 
     def end(self, error: BaseException | None = None) -> None:
-        self.error = self.error or error
-        self.done.set()
+        self.ended(self.error or error)
+
+
+class Outcome:
+    """What a thread waits for."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+
+    def ended(self, error: BaseException | None) -> None:
+        self._error = error
+        self._done.set()
+
+    def wait(self) -> None:
+        """Raises what went wrong."""
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
 
 
 class Publisher:
@@ -66,11 +84,10 @@ class Publisher:
         mandatory: bool,
     ) -> None:
         """Publish and wait for the confirm. Raises what `Channel.basic_publish` names."""
-        publication = Publication(exchange, routing_key, body, properties, mandatory)
-        self._loop.add_callback_threadsafe(lambda: self._accept(publication))
-        publication.done.wait()
-        if publication.error is not None:
-            raise publication.error
+        outcome = Outcome()
+        publication = Publication(exchange, routing_key, body, properties, mandatory, outcome.ended)
+        self._loop.add_callback_threadsafe(lambda: self.send(publication))
+        outcome.wait()
 
     def last_call(self) -> None:
         """The worker stops: whoever still waits for the broker in `LAST_CALL` seconds is told that it is away."""
@@ -84,7 +101,8 @@ class Publisher:
         else:
             self._link.close(closed)
 
-    def _accept(self, publication: Publication) -> None:
+    def send(self, publication: Publication) -> None:
+        """As `publish`, without waiting."""
         self._waiting.append(publication)
         if self._link is None:
             parameters = self._settings.parameters("publisher")
@@ -121,6 +139,10 @@ class Publisher:
         """Send the next message; one that cannot even be encoded goes back to its handler."""
         while self._waiting and self._channel is not None:
             first = self._waiting[0]
+            if not first.wanted():
+                self._waiting.popleft()
+                continue
+            first.error = None
             try:
                 self._channel.basic_publish(
                     first.exchange, first.routing_key, first.body, first.properties, first.mandatory

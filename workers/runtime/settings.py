@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pika import URLParameters
 
+from .failure import Ways
+
 HEARTBEAT = 20  # seconds, unless AMQP_URL says ?heartbeat=…: a dead broker is noticed within 25
 CONNECT_TIMEOUT = 3.0  # seconds for TCP: consuming again must not wait for an address that does not answer
 HANDSHAKE_TIMEOUT = 10.0  # seconds for all of it: two hundred workers that start together are slow, not stuck
+RETRY_EXAMPLE = '{"attempts": 5, "queues": ["orders.retry.1s", "orders.retry.1m"]}'
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Settings:
     notify_socket: str | None
     watchdog: float | None = None  # seconds within which the supervisor wants a heartbeat
     log_file: str | None = None
+    ways: Ways | None = None  # where failed messages go; None if the broker decides
 
     @property
     def consumer_tag(self) -> str:
@@ -56,6 +61,7 @@ def read_settings(worker: str, env: Mapping[str, str]) -> Settings:
         notify_socket=env.get("NOTIFY_SOCKET") or None,
         watchdog=_watchdog(env.get("WATCHDOG_USEC", ""), env.get("WATCHDOG_PID", "")),
         log_file=env.get("LOG_FILE") or None,
+        ways=_ways(env),
     )
     try:
         settings.parameters()
@@ -74,6 +80,18 @@ def _prefetch(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise ValueError(f"PREFETCH is {text!r} (a number from 0, unlimited, to 65535)")
     return int(text)
+
+
+def _ways(env: Mapping[str, str]) -> Ways | None:
+    dead_letter, retry = env.get("QUEUE_DEAD_LETTER") or None, env.get("QUEUE_RETRY")
+    if not dead_letter and not retry:
+        return None
+    try:
+        given = json.loads(retry or "{}")
+        delays = tuple(map(str, given.get("queues", ())))
+        return Ways(_needed(env, "QUEUE_NAME"), int(given.get("attempts", 1)), delays, dead_letter)
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(f"QUEUE_RETRY is {retry!r} (such as {RETRY_EXAMPLE})") from None
 
 
 def _watchdog(usec: str, pid: str) -> float | None:

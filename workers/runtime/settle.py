@@ -2,7 +2,8 @@
 
 Delivery tags start at 1 again with each channel. The tags that handlers see do not: they go on counting, so a late ack
 for a lost connection can never hit a message of the next one. One message is in hand at a time, so acks come in order,
-and a run of them is one frame with multiple=True.
+and a run of them is one frame with multiple=True. A message that is rejected where the file says what follows (`retry`,
+`dead_letter`) is not: a copy of it takes the detour, and then it is acked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel as PikaChannel
 from pika.spec import Basic
 
+from .detour import Copy, Delivery, Detour, Ends
+
 HOLD = 1.0  # seconds before a message that was already redelivered goes back once more
 
 How = Literal["ack", "nack", "reject"]
@@ -28,6 +31,11 @@ class Settlement(NamedTuple):
     how: How
     requeue: bool
     hold: bool
+    copy: Copy | None = None  # what is to take its place
+
+    @property
+    def goes_back(self) -> Settlement:
+        return self._replace(how="nack", requeue=True, copy=None)
 
 
 class Settler:
@@ -41,24 +49,27 @@ class Settler:
         self.failed = 0
         self.outstanding = 0
         self.changed = changed
+        self.detour: Detour | None = None
         self.latest = 0  # the tag handed out last
         self._loop = loop
         self._channel: PikaChannel | None = None
         self._base = 0  # the last tag of earlier channels
         self._last = 0  # the last tag delivered
-        self._in_hand: dict[int, bool] = {}  # tag: redelivered. A dict, because its pop() is atomic: a claim
+        self._in_hand: dict[int, Delivery] = {}  # by tag. A dict, because its pop() is atomic: a claim
         self._outbox: deque[Settlement] = deque()
         self._flush_asked = False
-        self._held: dict[int, tuple[Settlement, object]] = {}
+        self._held: dict[int, tuple[Settlement, Callable[[], None]]] = {}  # not sent yet, and how to drop it
+        self._emptied: Callable[[], None] | None = None
 
     # The handler's side.
 
-    def take(self, method: Basic.Deliver) -> bool:
+    def take(self, delivery: Delivery) -> bool:
         """Hand the message out, unless its channel is gone: then the broker delivers it again."""
-        if self.is_stale(method.delivery_tag):
+        tag = delivery[0].delivery_tag
+        if self.is_stale(tag):
             return False
-        self.latest = method.delivery_tag
-        self._in_hand[self.latest] = method.redelivered
+        self.latest = tag
+        self._in_hand[tag] = delivery
         return True
 
     def is_stale(self, tag: int) -> bool:
@@ -69,16 +80,21 @@ class Settler:
     def is_open(self) -> bool:
         return self._channel is not None
 
-    def settle(self, tag: int, how: How, requeue: bool = False, hold: bool = False) -> bool:
-        """Settle the message in hand; False if it is not in hand, or settled already."""
-        redelivered = self._in_hand.pop(tag, None)
-        if redelivered is None:
+    def settle(
+        self, tag: int, how: How, requeue: bool = False, hold: bool = False, error: BaseException | None = None
+    ) -> bool:
+        """Settle the message in hand; False if it is not in hand, or settled already. `error` is why it failed."""
+        delivery = self._in_hand.pop(tag, None)
+        if delivery is None:
             return False
+        copy = None
         if how == "ack":
             self.processed += 1
         else:
             self.failed += 1
-        self._outbox.append(Settlement(tag, how, requeue, hold or (requeue and redelivered)))
+            if self.detour is not None and not requeue:
+                copy = self.detour.copy(delivery, error)
+        self._outbox.append(Settlement(tag, how, requeue, hold or (requeue and delivery[0].redelivered), copy))
         if not self._flush_asked:
             self._flush_asked = True
             self._loop.add_callback_threadsafe(self.flush)
@@ -95,9 +111,10 @@ class Settler:
         self._channel = None
         self._base = self._last
         self.outstanding = 0
-        for _, timer in self._held.values():
-            self._loop.remove_timeout(timer)
+        for _, drop in self._held.values():
+            drop()
         self._held.clear()
+        self._tell_if_empty()
         self.changed()
 
     def delivered(self, method: Basic.Deliver) -> None:
@@ -124,11 +141,26 @@ class Settler:
         self._ack(acks)
         self.changed()
 
-    def release(self) -> None:
-        """Send what is held back now: the worker stops, so it cannot come back to us."""
-        for settlement, timer in list(self._held.values()):
-            self._loop.remove_timeout(timer)
-            self._send(settlement)
+    def release(self, released: Callable[[], None], seconds: float) -> None:
+        """Send what is held back now: the worker stops, so it cannot come back to us. Copies that are on their way
+        have so many seconds to arrive; their messages go back to the queue then. Calls `released` after that."""
+        for settlement, drop in list(self._held.values()):
+            if settlement.copy is None:
+                drop()
+                self._send(settlement)
+        self._emptied = released
+        self._loop.call_later(seconds, self._send_all_back)
+        self._tell_if_empty()
+
+    def _send_all_back(self) -> None:
+        for settlement, drop in list(self._held.values()):
+            drop()
+            self._send(settlement.goes_back)
+
+    def _tell_if_empty(self) -> None:
+        if not self._held and self._emptied is not None:
+            emptied, self._emptied = self._emptied, None
+            emptied()
 
     def _ack(self, tags: list[int]) -> None:
         if not tags or self._channel is None or not self._channel.is_open:
@@ -141,22 +173,40 @@ class Settler:
             self._channel.basic_ack(tags[-1] - self._base, multiple=len(tags) > 1)
 
     def _refuse(self, settlement: Settlement) -> None:
-        if settlement.hold:
+        if settlement.copy is not None:
+            self._divert(settlement, settlement.copy)
+        elif settlement.hold:
             timer = self._loop.call_later(HOLD, lambda: self._send(settlement))
-            self._held[settlement.tag] = settlement, timer
+            self._held[settlement.tag] = settlement, lambda: self._loop.remove_timeout(timer)
         else:
             self._send(settlement)
 
+    def _divert(self, settlement: Settlement, copy: Copy) -> None:
+        assert self.detour is not None
+        ends = Ends(
+            moved=lambda: self._send(settlement._replace(how="ack")),
+            refused=lambda: self._send(settlement),
+            back=lambda: self._send(settlement.goes_back),
+        )
+        passage = self.detour.passage(copy, ends)
+        self._held[settlement.tag] = settlement, passage.give_up
+        passage.go()
+
     def _send(self, settlement: Settlement) -> None:
         self._held.pop(settlement.tag, None)
-        if self._channel is None or not self._channel.is_open:
-            return
+        if self._channel is not None and self._channel.is_open:
+            self._send_on(self._channel, settlement)
+        self._tell_if_empty()
+
+    def _send_on(self, channel: PikaChannel, settlement: Settlement) -> None:
         self.outstanding -= 1
         tag = settlement.tag - self._base
-        if settlement.how == "nack":
-            self._channel.basic_nack(tag, requeue=settlement.requeue)
+        if settlement.how == "ack":
+            channel.basic_ack(tag)
+        elif settlement.how == "nack":
+            channel.basic_nack(tag, requeue=settlement.requeue)
         else:
-            self._channel.basic_reject(tag, requeue=settlement.requeue)
+            channel.basic_reject(tag, requeue=settlement.requeue)
         self.changed()
 
     def _too_late(self, settlement: Settlement) -> None:

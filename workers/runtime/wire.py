@@ -9,6 +9,7 @@ from pika.adapters.select_connection import IOLoop
 
 from .channel import Channel
 from .consumer import Consumer, Inbox
+from .detour import Detour
 from .hand import Hand
 from .logfile import LogFile
 from .notify import Notifier, Reporter
@@ -18,6 +19,7 @@ from .settle import Settler
 from .signals import REOPEN, STOP, Signals
 
 CLOSING = 5.0  # seconds for the broker to answer to a polite close
+ARRIVING = 3.0  # of them, for the copies of failed messages to be confirmed
 
 
 class Wire:
@@ -36,6 +38,8 @@ class Wire:
         self._reporter = Reporter(notifier, self._loop, settings.consumer_tag, self.settler, hand)
         self.settler.changed = self._reporter.changed
         self._publisher = Publisher(self._loop, settings)
+        if settings.ways is not None:
+            self.settler.detour = Detour(self._loop, self._publisher, settings.ways, settings.worker)
         self._consumer = Consumer(self._loop, settings, self.settler, self.inbox, self._reporter)
         self.channel = Channel(self.settler, self._publisher)
         self._thread = threading.Thread(target=self._run, name="amqp", daemon=True)
@@ -84,6 +88,8 @@ class Wire:
     def _finish(self) -> None:
         self._stop()
         self.settler.flush()
-        self.settler.release()
+        self.settler.release(self._close, ARRIVING)
+
+    def _close(self) -> None:
         self._reporter.last_words()
         self._consumer.close(lambda: self._publisher.close(self._loop.stop))

@@ -68,7 +68,8 @@ def replace(path: str, source: int) -> int:
         os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
         os.rename(temporary, packed)
         sync_folder(path)
-        os.unlink(path)
+        with suppress(FileNotFoundError):  # rotation may have removed it meanwhile
+            os.unlink(path)
     except OSError as error:
         with suppress(OSError):
             os.unlink(temporary)

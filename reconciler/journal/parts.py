@@ -73,6 +73,13 @@ def log_of(path: Path) -> Path:
     return path.with_name(re.sub(r"\.\d{1,19}-\d{1,19}\.log$", ".log", name))
 
 
+def delete_part(part: Part) -> None:
+    """It may be packed this very moment: then it is there under its other name, too."""
+    for name in (part.path, part.path.with_name(part.path.name.removesuffix(PACKED) + PACKED)):
+        with suppress(OSError):
+            name.unlink()
+
+
 def delete_log(path: Path) -> None:
     """All of it, as far as it is there."""
     doomed = [path.with_name(name) for name in _names(path.parent) if log_of(Path(name)).name == path.name]

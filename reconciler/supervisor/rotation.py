@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.journal.holes import CannotPunch, first_data, punch
-from reconciler.journal.parts import next_start, part_name, steady_parts
+from reconciler.journal.parts import delete_part, next_start, part_name, steady_parts
 from reconciler.supervisor.holders import children_hold, hears_hangup, is_alive, writes_to
 from reconciler.supervisor.packing import Packing
 from reconciler.supervisor.retention import TOTAL, tidy
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 SOON = 1.0  # seconds between looks at a file that grows
 LATE = 6.0  # … and at one that does not
 TIDY = 60.0  # seconds between looks at the whole folder
-HOLD_ON = 10.0  # seconds after a rename before its file is trimmed: a busy process may hear of it late
+HOLD_ON = 10.0  # seconds that a process is given to hear of a rename, or to end, before its file is trimmed
 PATIENCE = 4  # times its bound that a file may grow while we wait for somebody to let go of it; then it is trimmed
 
 
@@ -48,6 +48,7 @@ class _Seen:
     size: int = -1
     begin: int = 0  # after the hole
     due: float = 0.0
+    deaf_since: float | None = None  # since when it would die of the request to open the name again
 
 
 class _Renamed(NamedTuple):
@@ -130,18 +131,29 @@ class Rotation:
         used = seen.size - seen.begin
         seen.due = now + (LATE if grown == 0 or used + 64 * grown < writer.rules.max_bytes else SOON)
         if used > writer.rules.max_bytes:
-            self._cut(writer, seen, file)
+            self._cut(writer, seen, file, now)
 
-    def _cut(self, writer: Writer, seen: _Seen, file: os.stat_result) -> None:
+    def _cut(self, writer: Writer, seen: _Seen, file: os.stat_result, now: float) -> None:
         if not is_alive(writer.pid):
             return  # its last words are worth more than its bound
-        if not (writer.reopens and hears_hangup(writer.pid) and writes_to(writer.pid, file)):
-            seen.begin = self._punch(writer.log_path, writer.rules.max_bytes, seen.begin)
-        elif not children_hold(writer.pid, file):
+        reopens = writer.reopens and hears_hangup(writer.pid) and writes_to(writer.pid, file)
+        if reopens and not children_hold(writer.pid, file):
             self._rotate(writer)
-            seen.size, seen.begin = 0, 0
-        elif seen.size - seen.begin > PATIENCE * writer.rules.max_bytes:
+            seen.size, seen.begin, seen.deaf_since = 0, 0, None
+        elif not self._bears_with(writer, seen, reopens, now):
             seen.begin = self._punch(writer.log_path, writer.rules.max_bytes, seen.begin)
+
+    def _bears_with(self, writer: Writer, seen: _Seen, reopens: bool, now: float) -> bool:
+        """Whether a file that cannot be renamed now is left as it is: soon it may be, and trimming it loses lines."""
+        if not writer.reopens:
+            return False
+        if reopens:
+            seen.deaf_since = None
+        elif seen.deaf_since is None:
+            seen.deaf_since = now
+        # On its first and its last instructions Python hears no SIGHUP; a module that took it back never does.
+        deaf = seen.deaf_since is not None and now - seen.deaf_since >= HOLD_ON
+        return not deaf and seen.size - seen.begin <= PATIENCE * writer.rules.max_bytes
 
     def _rotate(self, writer: Writer) -> None:
         path = Path(writer.log_path)
@@ -153,8 +165,7 @@ class Rotation:
         self._renamed[renamed] = _Renamed(writer.rules.max_bytes, size, time.monotonic())
         self._packing.add(renamed)
         for part in older[: max(0, len(older) + 1 - max(1, writer.rules.keep))]:
-            with suppress(OSError):
-                os.unlink(part.path)
+            delete_part(part)
 
     def _remind(self, writer: Writer) -> None:
         """Its file was renamed, and it has not opened the name again: it could not, or was not asked before a crash."""

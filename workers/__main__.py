@@ -35,7 +35,6 @@ def main(arguments: list[str]) -> int:
 
             request, worker = serve(name)
             become(request)
-            _end_at_once_when_told()
             from workers.runtime.main import run
 
             return run(name, worker)

@@ -2,6 +2,9 @@
 
 `spawn` makes a record, the slot keeps it up to date, and once the process has ended it stays for a while, so that
 its log can still be read by pid. A record holds its worker's environment: the folder is for the owner alone.
+
+The first line of a file is the whole record, each further one what may have changed since. A line that is not whole
+counts for nothing, so a daemon may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -9,7 +12,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +49,10 @@ class Record:
     exit_code: int | None = None  # minus the signal's number if one ended it; None if nobody knows
     reason: str | None = None
     fatal: bool = False  # given up with this death
-    version: int = 0  # counts the times it was written
 
     @property
     def file_name(self) -> str:
-        return f"{self.pid}-{self.start_time}.{self.version}.json"
+        return f"{self.pid}-{self.start_time}.json"
 
     def observed(self) -> ObservedWorker:
         """The ended worker as the rest of the project sees it."""
@@ -71,6 +74,8 @@ class Record:
 
 
 _RECORD = TypeAdapter(Record)
+_CHANGES = {field.name for field in dataclasses.fields(Record)} - {"spec", "boot_id", "log_path"}
+MOST_LINES = 200  # of one file: then it is written anew
 
 
 class Records:
@@ -80,36 +85,29 @@ class Records:
         self._folder = folder
         self._logs = logs
         self._ended: list[Record] = []
+        self._lines: dict[str, int] = {}  # of each living process' file
 
     def load(self) -> list[Record]:
         """Reads the folder; returns those that had not ended when they were written."""
-        records = self._newest(record for path in self._folder.glob("*.json") if (record := _read(path)))
+        records = [record for path in self._folder.glob("*.json") if (record := self._read(path))]
         ended = [record for record in records if record.ended_at is not None]
         self._ended = sorted(ended, key=lambda record: record.ended_at or 0.0)
         return [record for record in records if record.ended_at is None]
 
     def save(self, record: Record) -> None:
-        """Writes it atomically. A full disk is no reason to stop: the process is then found by its environment.
-
-        Each time under a new name, and then the old one goes: ext4 flushes a file that replaces another, and that
-        takes a millisecond.
-        """
-        old = self._folder / record.file_name
-        record.version += 1
-        new = self._folder / record.file_name
-        temporary = new.with_suffix(".tmp")
-        try:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(json.dumps(_RECORD.dump_python(record)))  # ASCII: a path may be no valid Unicode
-            temporary.rename(new)
-            old.unlink(missing_ok=True)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        """Writes it down. A full disk is no reason to stop: the process is then found by its environment."""
+        name, lines = record.file_name, self._lines.get(record.file_name, 0)
+        if lines >= MOST_LINES and self._write_anew(record):
+            self._lines[name] = 1
+        else:
+            text = json.dumps({name: getattr(record, name) for name in _CHANGES}) if lines else _text(record)
+            self._lines[name] = lines + append(self._folder / name, text)
 
     def end(self, record: Record) -> None:
         """Keeps a record that now says how its process ended, and forgets the oldest beyond the bounds."""
         record.spec = dataclasses.replace(record.spec, env={})
-        self.save(record)
+        self._write_anew(record)
+        self._lines.pop(record.file_name, None)
         self._ended.append(record)
         same_pool = [old for old in self._ended if old.spec.pool == record.spec.pool]
         for old in same_pool[:-KEPT_PER_POOL] or self._ended[:-KEPT_IN_ALL]:
@@ -129,14 +127,30 @@ class Records:
         """Those that have ended, newest first."""
         return reversed(self._ended)
 
-    def _newest(self, records: Iterable[Record]) -> list[Record]:
-        """One record for each process; a daemon that was killed may have left two versions."""
-        newest: dict[tuple[int, int], Record] = {}
-        for record in sorted(records, key=lambda record: record.version):
-            if old := newest.get((record.pid, record.start_time)):
-                (self._folder / old.file_name).unlink(missing_ok=True)
-            newest[record.pid, record.start_time] = record
-        return list(newest.values())
+    def _read(self, path: Path) -> Record | None:
+        try:
+            data = path.read_bytes()
+            record = _RECORD.validate_python(_fields(data))
+        except OSError:
+            return None
+        except ValueError:
+            path.unlink(missing_ok=True)  # if its process lives, it is found by its environment
+            return None
+        self._lines[record.file_name] = data.count(b"\n")
+        return record
+
+    def _write_anew(self, record: Record) -> bool:
+        path = self._folder / record.file_name
+        temporary = path.with_suffix(".tmp")
+        try:
+            temporary.unlink(missing_ok=True)
+            if append(temporary, _text(record)):
+                temporary.rename(path)
+                return True
+        except OSError:
+            pass
+        temporary.unlink(missing_ok=True)
+        return False
 
     def _forget(self, record: Record) -> None:
         self._ended.remove(record)
@@ -146,11 +160,27 @@ class Records:
             delete_log(log)
 
 
-def _read(path: Path) -> Record | None:
+def append(path: Path, text: str) -> bool:
+    """Adds it in one write, on a line of its own whatever there is before. False if the disk is full."""
+    data = f"\n{text}".encode()
     try:
-        return _RECORD.validate_python(json.loads(path.read_bytes()))
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            return os.write(fd, data) == len(data)
+        finally:
+            os.close(fd)
     except OSError:
-        return None
-    except ValueError:
-        path.unlink(missing_ok=True)  # if its process lives, it is found by its environment
-        return None
+        return False
+
+
+def _text(record: Record) -> str:
+    return json.dumps(_RECORD.dump_python(record))  # ASCII: a path may be no valid Unicode
+
+
+def _fields(data: bytes) -> dict[str, object]:
+    """What the lines that are whole say together."""
+    fields: dict[str, object] = {}
+    for line in filter(None, data.split(b"\n")):
+        with suppress(ValueError, TypeError):
+            fields.update(json.loads(line))
+    return fields

@@ -116,11 +116,10 @@ class Slot:
         self._leave()
 
     def hold(self, process: Process) -> None:
-        """Takes a running process into the slot."""
+        """Takes a running process that is on file into the slot."""
         self.process = process
         self.shop.by_pid[process.pid] = self
         process.watch(self.shop.loop, self._exited)
-        self.shop.records.save(process.record)
 
     def spawn(self) -> None:
         """Called by the start queue. A failure is this slot's own."""
@@ -140,6 +139,7 @@ class Slot:
             record.restarts, record.failures = self.restarts, self.failures
             where = record.spec.pool, record.slot, record.pid
             append_line(Path(record.log_path), start_line(*where, record.spec.digest, self._because, time.time()))
+            self.shop.records.save(record)
             self.hold(process)
             process.release()
             self._emit("started")

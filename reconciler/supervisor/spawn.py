@@ -117,7 +117,6 @@ class Launcher:
         request = {
             "title": f"reconciler: {spec.pool}[{slot}]",
             "cwd": spec.cwd,
-            "env": environment,
             "limits": _for_demote(spec.limits),
         }
         try:
@@ -230,13 +229,9 @@ def _demoted(limits: Limits) -> tuple[str, ...]:
 
 
 def _for_demote(limits: Limits) -> dict[str, Any]:
-    """The arguments of workers/runtime/demote.py."""
-    return {
-        "nice": limits.nice,
-        "cpu_affinity": limits.cpu_affinity,
-        "user": limits.user,
-        "rlimits": dict(limits.rlimits),
-    }
+    """The arguments of workers/runtime/demote.py; none that asks for nothing."""
+    asked = {"nice": limits.nice, "cpu_affinity": limits.cpu_affinity, "user": limits.user, "rlimits": limits.rlimits}
+    return {name: value for name, value in asked.items() if value not in (None, (), {})}
 
 
 def _in_words(error: Exception, spec: WorkerSpec) -> str:

@@ -54,6 +54,7 @@ class Zygote:
         self.ready = asyncio.Event()  # it has said what it knows, or is dead
         self.dead = False
         self.retired = False  # nothing is forked from it any more
+        self.environment: Mapping[str, str] = {}  # with which it is started
         self._loop = loop
         self._tell_ended = ended
         self._pid = 0  # of the process, if it is our child
@@ -80,21 +81,23 @@ class Zygote:
         """Whether the process has ended, as far as we can know."""
         return self.dead and self._pid == 0
 
-    def start(self, image: Image, environment: Mapping[str, str]) -> None:
+    def start(self, image: Image) -> None:
         """Starts the process; it answers once it has imported its module. One that cannot be started is dead."""
         try:
-            self._start(image, environment)
+            self._start(image)
         except OSError as error:
             self._why = f"{image.command[0]} cannot be started: {error.strerror}"
             self._lose()
 
-    def _start(self, image: Image, environment: Mapping[str, str]) -> None:
+    def _start(self, image: Image) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             with short(self.path) as address:
                 listener.bind(address)
             listener.listen(8)
-            self._watch(_popen(image, {**environment, "ZYGOTE_SOCKET": str(listener.fileno())}, listener, self.log))
+            self._watch(
+                _popen(image, {**self.environment, "ZYGOTE_SOCKET": str(listener.fileno())}, listener, self.log)
+            )
         self.connect()
 
     def connect(self) -> None:
@@ -109,6 +112,11 @@ class Zygote:
         client.setblocking(False)
         self._socket = client
         self._loop.add_reader(client.fileno(), self._read)
+
+    def lacks(self, environment: Mapping[str, str]) -> dict[str, str | None]:
+        """What its child has to set to have that environment, and with None what it has to forget."""
+        other = {name: value for name, value in environment.items() if self.environment.get(name) != value}
+        return other | dict.fromkeys(self.environment.keys() - environment.keys())
 
     async def fork(self, request: Mapping[str, Any], log: int) -> Forked:
         """A child that writes to `log`. Raises Lost, Stale, Unfit, and OSError if the system has no room for it.

@@ -69,7 +69,10 @@ class Zygotes:
     async def fork(
         self, image: Image, environment: Mapping[str, str], request: Mapping[str, Any], log: int
     ) -> tuple[Forked, Zygote]:
-        """A child of the image's zygote, which is started if there is none. Raises Unfit, and OSError."""
+        """A child of the image's zygote, which is started if there is none. Raises Unfit, and OSError.
+
+        Of its `environment` it is told what its zygote has not got: most of it is the same for all.
+        """
         while True:
             if why := self.why_unfit(image):
                 raise Unfit(why)
@@ -77,7 +80,7 @@ class Zygotes:
             if zygote is None or zygote.dead:
                 zygote = self._start(image, environment)
             try:
-                forked = await zygote.fork(request, log)
+                forked = await zygote.fork({**request, "env": zygote.lacks(environment)}, log)
             except Lost:
                 await self._mourn(zygote, image)
             except Stale:
@@ -142,15 +145,16 @@ class Zygotes:
     def _start(self, image: Image, environment: Mapping[str, str]) -> Zygote:
         path = self._folder / f"{image.key}-{os.getpid()}-{next(self._numbers)}.sock"
         zygote = Zygote(path, self._loop, self._child_ended)
+        zygote.environment = bare(environment)
         self._by_image[image.key] = zygote
         self._all.add(zygote)
-        self._starting.add(task := self._loop.create_task(self._launch(zygote, image, bare(environment))))
+        self._starting.add(task := self._loop.create_task(self._launch(zygote, image)))
         task.add_done_callback(self._starting.discard)
         return zygote
 
-    async def _launch(self, zygote: Zygote, image: Image, environment: Mapping[str, str]) -> None:
+    async def _launch(self, zygote: Zygote, image: Image) -> None:
         async with self._cold.turn():
-            zygote.start(image, environment)
+            zygote.start(image)
             await zygote.ready.wait()
 
     async def _mourn(self, zygote: Zygote, image: Image) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from reconciler.supervisor import Event, Supervisor, proc
 from state.processes import ObservedWorker, Pool, WorkerSpec, WorkerState
@@ -95,3 +97,11 @@ def log_of(worker: ObservedWorker) -> str:
     """What the process itself has written."""
     lines = Path(worker.log_path or "/dev/null").read_text().splitlines(keepends=True)
     return "".join(line for line in lines if " started: slot " not in line and " ended: slot " not in line)
+
+
+def fields(record: Path) -> dict[str, Any]:
+    """What a file of `processes/` says."""
+    found: dict[str, Any] = {}
+    for line in filter(None, record.read_text().splitlines()):
+        found |= json.loads(line)
+    return found

@@ -17,7 +17,7 @@ import pytest
 from reconciler.supervisor import FolderInUse, Supervisor, proc
 from reconciler.supervisor.marker import MARKER, Mark, owner_of, read_mark
 from state.processes import Pool, WorkerState
-from tests.supervisor.support import GOOD, POOL, TELL, is_gone, log_of, spec, supervised
+from tests.supervisor.support import GOOD, POOL, TELL, fields, is_gone, log_of, spec, supervised
 from tests.waiting import async_eventually
 
 CHATTY = TELL + (
@@ -36,7 +36,7 @@ def killed_daemon(folder: Path, *scripts: str) -> Iterator[list[int]]:
         assert daemon.stdout
         assert daemon.stdout.readline() == "up\n"
         daemon.kill()
-    records = [json.loads(path.read_text()) for path in (folder / "processes").glob("*.json")]
+    records = [fields(path) for path in (folder / "processes").glob("*.json")]
     pids = [record["pid"] for record in sorted(records, key=lambda record: record["slot"])]
     try:
         yield pids
@@ -162,7 +162,7 @@ async def test_two_records_of_one_slot(tmp_path: Path) -> None:
     """The newer is kept, the older drained."""
     with killed_daemon(tmp_path, GOOD, GOOD) as pids:
         for path in (tmp_path / "processes").glob("*.json"):
-            path.write_text(json.dumps(json.loads(path.read_text()) | {"slot": 0}))
+            path.write_text(json.dumps(fields(path) | {"slot": 0}))
         async with supervised(tmp_path) as it:
             assert len(it.supervisor.observe()) == 1
             kept = it.worker().pid
@@ -203,4 +203,4 @@ def test_marks_survive_any_name(tmp_path: Path) -> None:
 
 def edit_record(folder: Path, **changes: object) -> None:
     (path,) = (folder / "processes").glob("*.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(fields(path) | changes))

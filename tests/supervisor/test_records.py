@@ -10,12 +10,12 @@ import pytest
 from reconciler.supervisor import records as module
 from reconciler.supervisor.records import Record, Records
 from state.processes import Pool, WorkerState
-from tests.supervisor.support import POOL, TELL, is_gone, spec, supervised
+from tests.supervisor.support import POOL, TELL, fields, is_gone, spec, supervised
 from tests.waiting import async_eventually
 
 
 def read_all(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(path.read_text()) for path in (folder / "processes").glob("*.json")]
+    return [fields(path) for path in (folder / "processes").glob("*.json")]
 
 
 async def test_on_disk_from_the_start(tmp_path: Path) -> None:
@@ -110,20 +110,36 @@ def test_a_damaged_record_is_dropped(tmp_path: Path, records: Records, text: str
 
 def test_a_full_disk_is_survived(tmp_path: Path, records: Records) -> None:
     record = ended(tmp_path, 1)
-    (tmp_path / "processes" / f"{record.pid}-{record.start_time}.1.json").mkdir()
+    (tmp_path / "processes" / f"{record.pid}-{record.start_time}.json").mkdir()
     records.save(record)
     assert list((tmp_path / "processes").glob("*.tmp")) == []
 
 
-def test_of_two_versions_the_newer_counts(tmp_path: Path, records: Records) -> None:
+@pytest.mark.parametrize("keep", range(1, 60, 7))
+def test_a_line_that_is_not_whole_counts_for_nothing(tmp_path: Path, records: Records, keep: int) -> None:
     record = ended(tmp_path, 1)
     record.ended_at = None
     records.save(record)
     (path,) = (tmp_path / "processes").iterdir()
-    older = path.read_bytes()
+    whole = path.read_bytes()
     record.stopping = True
     records.save(record)
-    path.write_bytes(older)
-    (loaded,) = records.load()
-    assert loaded == record
-    assert len(read_all(tmp_path)) == 1
+    path.write_bytes(path.read_bytes()[: len(whole) + keep])
+    (loaded,) = Records(tmp_path / "processes", tmp_path / "logs").load()
+    assert not loaded.stopping
+    again = Records(tmp_path / "processes", tmp_path / "logs")
+    again.load()
+    again.save(record)
+    assert Records(tmp_path / "processes", tmp_path / "logs").load() == [record]
+
+
+def test_a_record_that_changes_all_the_time_stays_small(tmp_path: Path, records: Records) -> None:
+    record = ended(tmp_path, 1)
+    record.ended_at = None
+    records.save(record)
+    for number in range(2000):
+        record.ready_since = float(number)
+        records.save(record)
+    (path,) = (tmp_path / "processes").iterdir()
+    assert path.stat().st_size < 200_000
+    assert Records(tmp_path / "processes", tmp_path / "logs").load() == [record]

@@ -18,7 +18,7 @@ from reconciler.supervisor import proc
 from reconciler.supervisor.marker import MARKER, owner_of, read_mark
 from state.processes import Limits, ObservedWorker, Pool, WorkerSpec, WorkerState
 from tests.nodes import TestVhost
-from tests.supervisor.support import Running, is_gone, log_of, supervised
+from tests.supervisor.support import Running, fields, is_gone, log_of, supervised
 from tests.waiting import async_eventually
 
 ENTRY = Path(workers.__path__[0]) / "__main__.py"
@@ -297,7 +297,7 @@ async def test_the_next_daemon_hears_from_the_zygote_how_they_ended(
 ) -> None:
     spec = make()
     killed_daemon(tmp_path / "state", spec)
-    records = [json.loads(path.read_text()) for path in (tmp_path / "state" / "processes").glob("*.json")]
+    records = [fields(path) for path in (tmp_path / "state" / "processes").glob("*.json")]
     pids = {record["slot"]: record["pid"] for record in records}
     zygote = parent_of(pids[0])
     os.kill(pids[0], signal.SIGSEGV)

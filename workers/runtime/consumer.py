@@ -14,6 +14,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel as PikaChannel
 from pika.spec import Basic, BasicProperties
 
+from . import log
 from .detour import Delivery
 from .link import Backoff, Link, channel_words
 from .notify import Reporter
@@ -87,7 +88,7 @@ class Consumer:
         self._link.backoff.reset()
         self._said = ""
         status = f"consuming from {self._settings.queue}"
-        logger.info("{} as {}", status, self._settings.consumer_tag)
+        log.say(f"{status} as {self._settings.consumer_tag}")
         self._reporter.ready(status)
         if self._stopping:
             self.cancel()

@@ -28,33 +28,45 @@ class Lines:
         self._hand = hand
         self._name = f"{one_word(queue) or '-'}/{one_word(worker) or '-'}"
 
+    def own(self, text: str, *, as_json: bool) -> str:
+        """What the runtime itself says, at INFO: the line that `text` or `json` would make of it."""
+        now = stamp(datetime.now(UTC))
+        if as_json:
+            return dumps(self._fields(now, "INFO", text)) + "\n"
+        return f"{now} {'INFO': <7} [{self._who()}] {text}\n"
+
     def text(self, message: Message) -> str:
         """With a traceback, or a message of several lines, these follow as they are."""
         record = message.record
         if message == record["message"]:  # opt(raw=True): all of it is the writer's own affair
             return str(message)
-        who = f"{self._name} {os.getpid()} {self._hand.label}".rstrip()
-        return f"{stamp(record['time'])} {record['level'].name: <7} [{who}] {message}"
+        return f"{stamp(record['time'])} {record['level'].name: <7} [{self._who()}] {message}"
 
     def json(self, message: Message) -> str:
         """Always one line. `exception` and `extra`, what was bound, only if there is any."""
         record = message.record
         if message == record["message"]:
             return str(message)
-        fields: dict[str, Any] = {
-            "time": stamp(record["time"]),
-            "level": record["level"].name,
-            "queue": self._queue,
-            "worker": self._worker,
-            "pid": os.getpid(),
-            "message_id": self._hand.label or None,
-            "message": record["message"],
-        }
+        fields = self._fields(stamp(record["time"]), record["level"].name, record["message"])
         if exception := message[len(record["message"]) + 1 :].rstrip("\n"):
             fields["exception"] = exception
         if extra := self._extra(record["extra"]):
             fields["extra"] = extra
         return dumps(fields) + "\n"
+
+    def _who(self) -> str:
+        return f"{self._name} {os.getpid()} {self._hand.label}".rstrip()
+
+    def _fields(self, time: str, level: str, text: str) -> dict[str, Any]:
+        return {
+            "time": time,
+            "level": level,
+            "queue": self._queue,
+            "worker": self._worker,
+            "pid": os.getpid(),
+            "message_id": self._hand.label or None,
+            "message": text,
+        }
 
     def _extra(self, bound: dict[Any, Any]) -> dict[str, Any]:
         ours = {"queue": self._queue, "worker": self._worker}  # BaseWorker binds these, for the user's own sinks

@@ -17,6 +17,8 @@ from pika.exceptions import (
     StreamLostError,
 )
 
+from .services import Services
+
 FIRST, CAP = 0.1, 1.6  # seconds; with the jitter at most 2, so that all consume again 5 s after the broker is back
 
 
@@ -73,7 +75,7 @@ class Link:
             on_open_callback=self._opened,
             on_open_error_callback=self._ended,
             on_close_callback=self._ended,
-            custom_ioloop=self._loop,
+            custom_ioloop=Services(self._loop),
         )
 
     def close(self, closed: Callable[[], None]) -> None:

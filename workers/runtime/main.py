@@ -17,9 +17,11 @@ from .hand import Hand
 from .handling import handle_all
 from .loader import Fault, load
 from .notify import Notifier
-from .settings import Settings, read_settings
+from .settings import Settings, parsed, read_settings
 from .signals import Signals, before_the_loop
 from .wire import Wire
+
+PYTHON = platform.python_version()
 
 
 def run(name: str, loaded: type[BaseWorker] | None = None) -> int:
@@ -28,7 +30,8 @@ def run(name: str, loaded: type[BaseWorker] | None = None) -> int:
     The exit status: 0, or 1 if it could not start or go on, or what the handler gave to `sys.exit`. Called once in a
     process, on its main thread; a fork may call it in which the module is imported already.
     """
-    before_the_loop()
+    if loaded is None:  # else the zygote has, and we have inherited it
+        before_the_loop()
     hand = Hand()
     log.set_up(os.environ, name, hand)
     faulthandler.enable(2)
@@ -82,16 +85,8 @@ def _ended_by(end: BaseException, whose: str, so: str = "") -> int:
 
 
 def _banner(settings: Settings) -> None:
-    parameters = settings.parameters()
-    logger.info(
-        "worker {}[{}] of queue {} starts: pid {}, broker {}:{}, prefetch {}, heartbeat {} s, Python {}",
-        settings.worker,
-        settings.slot,
-        settings.queue,
-        os.getpid(),
-        parameters.host,
-        parameters.port,
-        settings.prefetch,
-        parameters.heartbeat,
-        platform.python_version(),
+    at = parsed(settings.url)
+    log.say(
+        f"worker {settings.worker}[{settings.slot}] of queue {settings.queue} starts: pid {os.getpid()}, "
+        f"broker {at.host}:{at.port}, prefetch {settings.prefetch}, heartbeat {at.heartbeat} s, Python {PYTHON}"
     )

@@ -6,7 +6,6 @@ import ctypes
 import gc
 import json
 import os
-import random
 import signal
 import sys
 from collections.abc import Mapping
@@ -28,8 +27,8 @@ class Request:
     gate: int
     title: str
     cwd: str
-    env: Mapping[str, str]
-    limits: Mapping[str, Any]  # the arguments of `demote`
+    env: Mapping[str, str | None]  # what differs from the zygote's own; None: it has no such variable
+    limits: Mapping[str, Any]  # the arguments of `demote`; none where there are no limits
 
     @classmethod
     def read(cls, request: int, log: int, gate: int) -> Request:
@@ -42,26 +41,29 @@ class Request:
 def become(request: Request) -> None:
     """Makes the process that a fork has just made what `request` says. Raises OSError, ValueError, KeyError."""
     os.setsid()
-    _reset_signals()
     _take_descriptors(request)
-    os.environ.clear()
-    os.environ.update(request.env)
+    for name, value in request.env.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     os.environ["START_GATE"] = str(request.gate)
-    _mark(request.env.get(MARKER, ""))
+    _mark(request.env.get(MARKER) or "")
     setproctitle(request.title)
-    random.seed()
-    if "numpy" in sys.modules:
+    if "numpy" in sys.modules:  # the random module does it by itself at each fork
         sys.modules["numpy"].random.seed()
     os.chdir(request.cwd)
-    demote(**request.limits)
+    if request.limits:
+        demote(**request.limits)
     gc.enable()
 
 
-def _reset_signals() -> None:
+def reset_signals() -> None:
+    """As Python has them at its start, whatever the module has made of them; its children inherit that."""
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python does at its start
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

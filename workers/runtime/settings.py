@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from pika import URLParameters
 
@@ -37,17 +39,24 @@ class Settings:
 
     def parameters(self, role: str = "worker") -> URLParameters:
         """How to connect; `role` is what the connection is called in the broker's own pages."""
-        parameters = URLParameters(self.url)
-        if parameters.heartbeat is None:
-            parameters.heartbeat = HEARTBEAT
-        if "socket_timeout=" not in self.url:
-            parameters.socket_timeout = CONNECT_TIMEOUT
-        if "stack_timeout=" not in self.url:
-            parameters.stack_timeout = HANDSHAKE_TIMEOUT
-        parameters.connection_attempts = 1
+        parameters = copy.copy(parsed(self.url))
         name = f"reconciler {role} {self.queue}/{self.worker}[{self.slot}]"
         parameters.client_properties = {"connection_name": name, "pid": os.getpid()}
         return parameters
+
+
+@cache
+def parsed(url: str) -> URLParameters:
+    """Not to be changed: a worker that was forked from a process that had parsed the URL need not do it again."""
+    parameters = URLParameters(url)
+    if parameters.heartbeat is None:
+        parameters.heartbeat = HEARTBEAT
+    if "socket_timeout=" not in url:
+        parameters.socket_timeout = CONNECT_TIMEOUT
+    if "stack_timeout=" not in url:
+        parameters.stack_timeout = HANDSHAKE_TIMEOUT
+    parameters.connection_attempts = 1
+    return parameters
 
 
 def read_settings(worker: str, env: Mapping[str, str]) -> Settings:
@@ -64,7 +73,7 @@ def read_settings(worker: str, env: Mapping[str, str]) -> Settings:
         ways=_ways(env),
     )
     try:
-        settings.parameters()
+        parsed(settings.url)
     except Exception:  # what pika says of it may hold the password
         raise ValueError("AMQP_URL cannot be read (amqp://user:password@host:port/vhost)") from None
     return settings

@@ -31,8 +31,10 @@ from workers.base import BaseWorker
 
 from . import log, main  # noqa: F401  (all that a worker needs)
 from .loader import Fault, load
-from .newborn import Request
+from .newborn import Request, reset_signals
 from .rehearsal import rehearse
+from .settings import parsed
+from .signals import before_the_loop
 
 IDLE = 60.0  # seconds without a child after which it ends
 KEPT = 4096  # exit statuses remembered for a daemon that is away
@@ -78,6 +80,8 @@ def preload(name: str, own_socket: int) -> Preloaded:
     unfit = why_unfit(own_socket, asked)
     if unfit is None:
         rehearse(name)
+        with suppress(Exception):  # a worker says what is wrong with it
+            parsed(os.environ["AMQP_URL"])
         unfit = why_unfit(own_socket, asked)
     gc.collect()
     gc.disable()  # a collection in the child would touch, and so copy, every page
@@ -152,6 +156,8 @@ class Zygote:
         self._children: set[int] = set()
         self._ended: dict[int, int] = {}
         self._deserted = time.monotonic()
+        reset_signals()  # here, so that no child has to
+        before_the_loop()
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
         self._woken.setblocking(False)

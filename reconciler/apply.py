@@ -58,7 +58,7 @@ class Topology(Protocol):
     async def unbind(self, binding: ObservedBinding) -> None: ...
 
     async def set_policy(self, name: str, rule: PolicyRule) -> None:
-        """Refused where the management API is missing, and for a definition that the broker does not take."""
+        """Refused for a definition that the broker does not take, Temporary where the management API is missing."""
 
     async def delete_policy(self, name: str) -> None: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -95,3 +96,12 @@ class TestVhost:
         with self.node.api() as api:
             found = api.get(f"/api/queues/{quote(self.name, safe='')}", params=query)
         return {queue["name"]: queue for queue in found.raise_for_status().json()}
+
+    def get(self, kind: str) -> list[dict[str, Any]]:
+        """Its exchanges, bindings or policies, as the HTTP API shows them."""
+        with self.node.api() as api:
+            return list(api.get(f"/api/{kind}/{quote(self.name, safe='')}").raise_for_status().json())
+
+    def delete(self, kind: str, name: str) -> None:
+        with self.node.api() as api:
+            api.delete(f"/api/{kind}/{quote(self.name, safe='')}/{quote(name, safe='')}").raise_for_status()

@@ -14,7 +14,8 @@ import pika
 from reconciler.broker.amqp import Link, parameters
 from reconciler.broker.management import Management, ManagementUnavailable
 from reconciler.broker.publisher import Publisher
-from reconciler.errors import NoSuchQueue, Refused, StillInUse
+from reconciler.broker.views import bindings_of, connection_of, exchanges_of, policies_of, queue_of
+from reconciler.errors import NoSuchExchange, NoSuchQueue, Refused, StillInUse, Temporary
 from reconciler.plan import why_in_use
 from state.desired import Exchange, PolicyRule, Queue
 from state.observed import ObservedBinding, ObservedBroker, ObservedConnection, ObservedQueue
@@ -50,28 +51,37 @@ class Broker:
         return self._admin.is_open
 
     async def observe(self, names: Iterable[str]) -> ObservedBroker:
-        """All queues of the virtual host; over AMQP alone, those of `names`."""
+        """All of the virtual host; over AMQP alone, the queues of `names`."""
         connection = await self._admin.connection()
         properties: Mapping[str, Any] = connection.server_properties or {}
-        queues = await self._see(names)
-        return ObservedBroker(
+        seen = ObservedBroker(
             identity=f"{properties.get('cluster_name', self._admin.parameters.host)} {self.vhost}",
             version=str(properties.get("version", "unknown")),
-            management=self.management_error is None,
-            queues=queues,
+            management=False,
         )
-
-    async def _see(self, names: Iterable[str]) -> dict[str, ObservedQueue]:
         if time.monotonic() >= self._management_due:
             try:
-                found = await self._management.queues()
+                seen = await self._see_all(seen)
                 self.management_error = None
-                return {q["name"]: from_management(q) for q in found}
+                return seen
             except ManagementUnavailable as error:
                 self.management_error = str(error)
                 self._management_due = time.monotonic() + MANAGEMENT_RETRY_SECONDS
-        seen = await asyncio.gather(*(self._see_one(name) for name in set(names)))
-        return {queue.name: queue for queue in seen if queue is not None}
+        found = await asyncio.gather(*(self._see_one(name) for name in set(names)))
+        return replace(seen, queues={queue.name: queue for queue in found if queue is not None})
+
+    async def _see_all(self, seen: ObservedBroker) -> ObservedBroker:
+        ask = self._management
+        queues, exchanges, policies = await asyncio.gather(ask.queues(), ask.exchanges(), ask.policies())
+        bindings = await ask.bindings((x["name"] for x in exchanges), len(queues))
+        return replace(
+            seen,
+            management=True,
+            queues={q["name"]: queue_of(q) for q in queues},
+            exchanges=exchanges_of(exchanges),
+            bindings=bindings_of(bindings),
+            policies=None if policies is None else policies_of(policies),
+        )
 
     async def _see_one(self, name: str) -> ObservedQueue | None:
         try:
@@ -131,27 +141,37 @@ class Broker:
         )
 
     async def delete_exchange(self, name: str) -> None:
-        """Deletes the exchange if nothing is bound to it; else StillInUse."""
+        """Deletes the exchange. StillInUse while anything is bound to it as its source."""
         try:
             await self._admin.call("exchange_delete", exchange=name, if_unused=True)
         except Refused as refused:
-            raise StillInUse(f"not deleted: {refused}") from None
+            if "in use" not in str(refused):
+                raise
+            raise StillInUse(f"queues or exchanges are still bound to exchange {name} (unbind them first)") from None
 
     async def bind(self, binding: ObservedBinding) -> None:
-        await self._route("bind", binding)
+        """Makes the binding. Refused, with its name, if the exchange or the destination is not there."""
+        try:
+            await self._bind("bind", binding)
+        except (NoSuchExchange, NoSuchQueue) as missing:
+            raise Refused(f"{binding} cannot be bound: {missing}") from None
 
     async def unbind(self, binding: ObservedBinding) -> None:
-        await self._route("unbind", binding)
+        try:
+            await self._bind("unbind", binding)
+        except (NoSuchExchange, NoSuchQueue):
+            pass  # gone with one of its ends
 
-    async def _route(self, verb: str, binding: ObservedBinding) -> None:
-        key, arguments = binding.routing_key, dict(binding.arguments)
-        ends = {"queue": binding.destination, "exchange": binding.source}
-        if binding.destination_type == "exchange":
-            ends = {"destination": binding.destination, "source": binding.source}
-        await self._admin.call(f"{binding.destination_type}_{verb}", **ends, routing_key=key, arguments=arguments)
+    async def _bind(self, verb: str, binding: ObservedBinding) -> None:
+        known = {"routing_key": binding.routing_key, "arguments": dict(binding.arguments)}
+        source, destination = binding.source, binding.destination
+        if binding.destination_type == "queue":
+            await self._admin.call(f"queue_{verb}", queue=destination, exchange=source, **known)
+        else:
+            await self._admin.call(f"exchange_{verb}", destination=destination, source=source, **known)
 
     async def set_policy(self, name: str, rule: PolicyRule) -> None:
-        """Makes the policy, or replaces the one of that name. Raises Refused where there is no management API."""
+        """Makes the policy, or replaces the one of that name. Raises Temporary where there is no management API."""
         policy = {
             "pattern": rule.pattern,
             "apply-to": rule.apply_to,
@@ -167,7 +187,7 @@ class Broker:
         try:
             await using
         except ManagementUnavailable as error:
-            raise Refused(f"policies need the management API: {error} (set MANAGEMENT_URL)") from None
+            raise Temporary(f"policies need the management API: {error} (set MANAGEMENT_URL)") from None
 
     async def _delete_if_unused(self, name: str) -> None:
         try:
@@ -202,7 +222,7 @@ class Broker:
         except ManagementUnavailable as error:
             self.management_error = str(error)
             return live
-        return replace(from_management(counted), ready=live.ready, consumers=live.consumers) if counted else live
+        return replace(queue_of(counted), ready=live.ready, consumers=live.consumers) if counted else live
 
     def _assure_quiet(self, name: str) -> None:
         since = self._quiet_since.setdefault(name, time.monotonic())
@@ -232,31 +252,6 @@ class Broker:
         await asyncio.gather(self._admin.close(), self._publisher.close(), self._management.close())
 
 
-def connection_of(found: Mapping[str, Any]) -> ObservedConnection:
-    client = found.get("client_properties") or {}
-    return ObservedConnection(
-        name=found.get("user_provided_name") or client.get("connection_name"),
-        user=str(found.get("user", "unknown")),
-        peer=str(found.get("peer_host", "unknown")),
-        since=int(found.get("connected_at") or 0) / 1000,
-    )
-
-
 def derived_management_url(amqp_url: str) -> str:
     host = urlsplit(amqp_url).hostname or "localhost"
     return f"http://{f'[{host}]' if ':' in host else host}:15672"
-
-
-def from_management(found: Mapping[str, Any]) -> ObservedQueue:
-    return ObservedQueue(
-        name=found["name"],
-        type=found.get("type") or found.get("arguments", {}).get("x-queue-type", "classic"),
-        durable=bool(found.get("durable", True)),
-        auto_delete=bool(found.get("auto_delete", False)),
-        exclusive=bool(found.get("exclusive", False)),
-        arguments=found.get("arguments", {}),
-        ready=int(found.get("messages_ready") or 0),
-        unacknowledged=int(found.get("messages_unacknowledged") or 0),
-        consumers=found.get("consumers"),
-        state=str(found.get("state", "running")),
-    )

@@ -29,6 +29,7 @@ AT_ONCE = 8  # requests under way
 # The bindings of so many exchanges cost less one by one than all of the virtual host's with the default exchange's.
 FEW_EXCHANGES = 16
 QUEUES_AN_EXCHANGE = 25
+DOTS = {".", ".."}  # what is called so has no path of its own: RabbitMQ takes them for the folder and the one above
 
 
 class ManagementUnavailable(Exception):
@@ -60,7 +61,7 @@ class Management:
     async def bindings(self, exchanges: Iterable[str], queues: int) -> list[dict[str, Any]]:
         """All bindings of these exchanges, but for the default one's. `queues`: how many the virtual host has."""
         sources = [name for name in exchanges if name]
-        if len(sources) > max(FEW_EXCHANGES, queues // QUEUES_AN_EXCHANGE):
+        if len(sources) > max(FEW_EXCHANGES, queues // QUEUES_AN_EXCHANGE) or DOTS & set(sources):
             found = await self._list(f"/api/bindings/{self._vhost}", {})
             return [binding for binding in found if binding["source"]]
         slots = asyncio.Semaphore(AT_ONCE)
@@ -81,6 +82,8 @@ class Management:
 
     async def set_policy(self, name: str, policy: dict[str, Any]) -> None:
         """Makes or replaces a policy: `pattern`, `apply-to`, `priority`, `definition`. Raises Refused."""
+        if name in DOTS:
+            raise Refused(f"RabbitMQ's HTTP API has no way to a policy that is called {name} (choose another name)")
         await self._change("PUT", f"/api/policies/{self._vhost}/{quote(name, safe='')}", policy)
 
     async def delete_policy(self, name: str) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pika
 
-from reconciler.errors import Blocked, BrokerUnreachable, NoSuchQueue, Refused, StillInUse
+from reconciler.errors import Blocked, BrokerUnreachable, NoSuchQueue, Refused, StillInUse, Temporary
 from reconciler.plan import why_in_use
 from state.desired import Exchange, PolicyRule, Queue
 from state.observed import ObservedBinding, ObservedBroker, ObservedExchange, ObservedPolicy, ObservedQueue
+from state.topology import EXCHANGE_TYPES
 
 
 @dataclass
@@ -88,6 +89,8 @@ class FakeBroker:
         self._change(f"declare exchange {name}")
         if name.startswith("amq."):
             raise Refused(f"ACCESS_REFUSED - exchange name '{name}' contains reserved prefix 'amq.*'")
+        if exchange.type not in EXCHANGE_TYPES:
+            raise Refused(f"COMMAND_INVALID - unknown exchange type '{exchange.type}'")
         wanted = ObservedExchange(
             name, exchange.type, exchange.durable, exchange.auto_delete, exchange.internal, dict(exchange.arguments)
         )
@@ -125,7 +128,7 @@ class FakeBroker:
 
     def _need_management(self) -> None:
         if not self.management:
-            raise Refused("policies need the management API, which is switched off (set MANAGEMENT_URL)")
+            raise Temporary("policies need the management API, which is switched off (set MANAGEMENT_URL)")
 
     async def count(self, name: str) -> ObservedQueue | None:
         self._look()

@@ -16,7 +16,8 @@ import pytest
 from reconciler.broker.broker import Broker
 from reconciler.broker.node import free_ports
 from reconciler.errors import Blocked, BrokerUnreachable, NoSuchQueue, Refused, StillInUse, Temporary
-from state.desired import Queue
+from state.desired import Exchange, PolicyRule, Queue
+from state.observed import ObservedBinding, ObservedExchange, ObservedPolicy
 from tests.broker.fake import FakeBroker
 from tests.nodes import TestNode, TestVhost
 from tests.waiting import async_eventually
@@ -100,6 +101,11 @@ def empty(vhost: TestVhost) -> None:
         channel = connection.channel()
         for name in vhost.queues():
             channel.queue_delete(name)
+        for exchange in vhost.get("exchanges"):
+            if exchange["name"] and not exchange["name"].startswith("amq."):
+                channel.exchange_delete(exchange["name"])
+    for policy in vhost.get("policies"):
+        vhost.delete("policies", policy["name"])
 
 
 class Opening:
@@ -376,6 +382,179 @@ async def test_a_stream_is_not_purged(opened: Opening) -> None:
         with pytest.raises(Refused, match="does not purge streams"):
             await world.broker.purge("s")
         await world.broker.declare("q", Queue())
+
+
+# -- exchanges, bindings, policies -------------------------------------------------------------------------------
+
+
+EXCHANGES = {
+    "direct": Exchange(),
+    "topic": Exchange(type="topic"),
+    "fanout, not durable": Exchange(type="fanout", durable=False),
+    "headers, auto-delete": Exchange(type="headers", auto_delete=True),
+    "internal, with an argument": Exchange(internal=True, arguments={"alternate-exchange": "other"}),
+}
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES)
+async def test_an_exchange_is_seen_as_it_was_declared_and_may_be_declared_again(
+    opened: Opening, exchange: Exchange
+) -> None:
+    async with opened() as world:
+        for _ in range(2):
+            await world.broker.declare_exchange("x", exchange)
+            seen = (await world.broker.observe([])).exchanges
+            fields = exchange.type, exchange.durable, exchange.auto_delete, exchange.internal, exchange.arguments
+            assert seen == {"x": ObservedExchange("x", *fields)}
+
+
+async def test_an_exchange_of_that_name_with_other_properties_is_refused_and_untouched(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare_exchange("x", Exchange(type="topic"))
+        for other in (Exchange(), Exchange(type="topic", durable=False), Exchange(type="topic", internal=True)):
+            with pytest.raises(Refused, match="inequivalent arg"):
+                await world.broker.declare_exchange("x", other)
+        assert (await world.broker.observe([])).exchanges == {"x": ObservedExchange("x", "topic")}
+
+
+async def test_a_type_of_exchange_that_the_broker_does_not_know_is_refused_and_harms_nobody_else(
+    opened: Opening,
+) -> None:
+    async with opened() as world:
+        names = [f"q{number}" for number in range(30)]
+        unknown = world.broker.declare_exchange("x", Exchange(type="x-never-heard-of"))
+        answers = await asyncio.gather(
+            *(world.broker.declare(name, Queue()) for name in names[:15]),
+            unknown,
+            *(world.broker.declare(name, Queue()) for name in names[15:]),
+            return_exceptions=True,
+        )
+        assert isinstance(answers[15], Refused)
+        assert "x-never-heard-of" in str(answers[15])
+        assert [answer for answer in answers if answer] == [answers[15]]
+        assert world.names() == set(names)
+
+
+async def test_a_binding_is_there_once_however_often_it_is_made(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", Queue())
+        await world.broker.declare_exchange("x", Exchange(type="headers"))
+        await world.broker.declare_exchange("y", Exchange(type="topic"))
+        bindings = [
+            ObservedBinding("x", "q", arguments={"x-match": "any", "kind": "a", "size": 3, "on": True}),
+            ObservedBinding("x", "q"),
+            ObservedBinding("y", "q", routing_key="order.*"),
+            ObservedBinding("y", "q", routing_key="é.#"),
+            ObservedBinding("y", "x", "exchange", "order.*"),
+            ObservedBinding("amq.topic", "y", "exchange", "#"),
+            ObservedBinding("amq.direct", "q", routing_key="k"),
+        ]
+        for binding in [*bindings, *bindings]:
+            await world.broker.bind(binding)
+        assert (await world.broker.observe([])).bindings == set(bindings)
+        for binding in [*bindings[3:], *bindings[3:]]:
+            await world.broker.unbind(binding)
+        assert (await world.broker.observe([])).bindings == set(bindings[:3])
+
+
+@pytest.mark.parametrize("name", ["a b/c", "%2F?#&", "..", "é😀"])
+async def test_strange_names_are_names_of_exchanges_too(opened: Opening, name: str) -> None:
+    async with opened() as world:
+        await world.broker.declare_exchange(name, Exchange(type="topic"))
+        await world.broker.declare(name, Queue())
+        binding = ObservedBinding(name, name, routing_key=name)
+        await world.broker.bind(binding)
+        assert (await world.broker.observe([])).bindings == {binding}
+        await world.broker.unbind(binding)
+        await world.broker.delete_exchange(name)
+        seen = await world.broker.observe([])
+        assert (seen.exchanges, seen.bindings) == ({}, set())
+
+
+@pytest.mark.parametrize("name", ["a b/c", "%2F?#&", "é😀"])
+async def test_strange_names_are_names_of_policies_too(opened: Opening, name: str) -> None:
+    async with opened() as world:
+        await world.broker.set_policy(name, PolicyRule(pattern="^x", definition={"max-length": 3}))
+        seen = (await world.broker.observe([])).policies
+        assert seen == {name: ObservedPolicy(name, "^x", definition={"max-length": 3})}
+        await world.broker.delete_policy(name)
+        assert (await world.broker.observe([])).policies == {}
+
+
+async def test_a_policy_that_the_http_api_has_no_path_to_is_refused(shared_vhost: TestVhost) -> None:
+    async with Opening(shared_vhost)() as world:
+        with pytest.raises(Refused, match="choose another name"):
+            await world.broker.set_policy("..", PolicyRule(pattern="^x", definition={"max-length": 3}))
+
+
+async def test_bindings_of_many_exchanges_are_all_seen(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", Queue())
+        names = [f"x{number}" for number in range(30)]
+        await asyncio.gather(*(world.broker.declare_exchange(name, Exchange()) for name in names))
+        bindings = {ObservedBinding(name, "q", routing_key="k") for name in names}
+        await asyncio.gather(*map(world.broker.bind, bindings))
+        assert (await world.broker.observe([])).bindings == bindings
+
+
+async def test_binding_what_is_not_there_is_refused_with_its_name_and_unbinding_it_is_done_already(
+    opened: Opening,
+) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", Queue())
+        await world.broker.declare_exchange("x", Exchange())
+        for missing in (
+            ObservedBinding("no-x", "q"),
+            ObservedBinding("x", "no-q"),
+            ObservedBinding("x", "no-y", "exchange"),
+        ):
+            with pytest.raises(Refused, match=r"no-[xqy]"):
+                await world.broker.bind(missing)
+            await world.broker.unbind(missing)
+
+
+async def test_an_exchange_is_deleted_once_nothing_is_bound_to_it(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.declare("q", Queue())
+        await world.broker.declare_exchange("x", Exchange())
+        await world.broker.bind(ObservedBinding("x", "q"))
+        with pytest.raises(StillInUse):
+            await world.broker.delete_exchange("x")
+        await world.broker.unbind(ObservedBinding("x", "q"))
+        for _ in range(2):
+            await world.broker.delete_exchange("x")
+        assert (await world.broker.observe([])).exchanges == {}
+
+
+async def test_a_policy_is_set_replaced_and_deleted(opened: Opening) -> None:
+    async with opened() as world:
+        await world.broker.set_policy("p", PolicyRule(pattern="^a", definition={"message-ttl": 1000}))
+        changed = PolicyRule(pattern="^b", apply_to="queues", priority=7, definition={"max-length": 5})
+        await world.broker.set_policy("p", changed)
+        expected = ObservedPolicy("p", "^b", "queues", 7, {"max-length": 5})
+        assert (await world.broker.observe([])).policies == {"p": expected}
+        for _ in range(2):
+            await world.broker.delete_policy("p")
+        assert (await world.broker.observe([])).policies == {}
+
+
+async def test_without_management_only_queues_are_seen_and_policies_wait(opened: Opening) -> None:
+    async with opened(management=False) as world:
+        seen = await world.broker.observe([])
+        assert (seen.exchanges, seen.bindings, seen.policies) == (None, None, None)
+        with pytest.raises(Temporary, match="MANAGEMENT_URL"):
+            await world.broker.set_policy("p", PolicyRule(pattern="", definition={"max-length": 5}))
+        await world.broker.declare_exchange("x", Exchange())
+
+
+@pytest.mark.parametrize("shared", ["shared_vhost", "shared_vhost4"])
+async def test_a_policy_that_the_broker_does_not_take_is_refused_with_its_reason(
+    shared: str, request: pytest.FixtureRequest
+) -> None:
+    async with Opening(request.getfixturevalue(shared))() as world:
+        with pytest.raises(Refused, match="not recognised"):
+            await world.broker.set_policy("p", PolicyRule(pattern="", definition={"max-lenght": 5}))
+        assert (await world.broker.observe([])).policies == {}
 
 
 # -- AMQP alone --------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from reconciler.supervisor import Event, Supervisor
 from reconciler.watch import Watch
 from reconciler.web.app import create_app
 from reconciler.web.context import Context
-from state.file import DesiredFile
+from state.file import DesiredFile, sweep_atomic
 from state.ledger import Ledger
 
 # Changes of a worker that a turn has to see at once; the others only change what the next turn sees.
@@ -221,6 +221,7 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor]:
     events = Events()
     runtime = Runtime(settings.workers, at.amqp_url)
     file = DesiredFile(settings.file)
+    sweep(file, settings)
 
     def on_worker(event: Event) -> None:
         where = f"{event.pool}[{event.slot}]"
@@ -247,6 +248,15 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor]:
     context = Context(settings, file, loop, modules, events)
     loop.observer = context.metrics.turned
     return context, supervisor
+
+
+def sweep(file: DesiredFile, settings: Settings) -> None:
+    """What a process that was killed while it wrote has left behind."""
+    try:
+        file.sweep()
+        sweep_atomic(settings.state)
+    except OSError as error:
+        log.warning("temporary files that a killed process left behind stay: {}", error)
 
 
 class Server(uvicorn.Server):

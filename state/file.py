@@ -1,7 +1,7 @@
 """queues.yaml on disk: read as it stands, and written so that nobody's change is lost.
 
-A write is an edit of the newest content: read, edit, check, temporary file, fsync, and a rename only if the content
-is still what was read; else the edit is done again on what is there now.
+A write is an edit of the newest content: read, edit, check, temporary file, fsync, and a change of names only if the
+content is still what was read (`state.replace`); else the edit is done again on what is there now.
 """
 
 from __future__ import annotations
@@ -11,17 +11,23 @@ import os
 import stat
 import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from state.faults import Rejected
 from state.reader import BOM, parse, revision_of
+from state.replace import folder_lock, is_being_written, open_at_once, replace, sweep, sync_folder
 
 Edit = Callable[[str], str]  # the text without its BOM, before and after; may raise EditRefused
 
+ANY = "*"  # in place of a revision: whichever there is
 TRIES = 20  # how often an edit is redone on content that others keep changing
+WRITER_SECONDS = 2.0  # how long somebody may take who writes the file in place, before an edit gives up
+WRITER_STEP = 0.02
+ATOMIC = ".new"  # how the temporary files of `write_atomically` end
 
 
 class WriteFailed(Exception):
@@ -34,6 +40,15 @@ class WriteFailed(Exception):
 
 class Conflict(WriteFailed):
     """The file on disk does not take an edit now: it is missing or has faults."""
+
+
+class MovedOn(Exception):
+    """The file is not at a revision that the caller named. `revision` is the one it is at, None if there is no file."""
+
+    def __init__(self, revision: str | None) -> None:
+        at = f"it is at revision {revision}" if revision else "there is none now"
+        super().__init__(f"the file moved on: {at} (look at it again, then name that revision or none)")
+        self.revision = revision
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,7 @@ def editable(snapshot: Snapshot, name: str, may_create: bool) -> str:
 
 
 class DesiredFile:
-    """The desired-state file at `path`. Methods block on the disk; edits are serialized within the process."""
+    """The desired-state file at `path`. Methods block on the disk; edits are serialized, with other processes too."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -99,97 +114,103 @@ class DesiredFile:
                     return Snapshot(None, 0, "the file cannot be read: it is a pipe or a device (put a file there)")
                 return Snapshot(file.read(), status.st_mtime)
         except FileNotFoundError:
-            return Snapshot(None, 0, "the file is missing (restore it, for example with git checkout)")
+            return Snapshot(None, 0, self._missing())
         except OSError as error:
             return Snapshot(None, 0, f"the file cannot be read: {error.strerror} (check the path and its mode)")
 
-    def edit(self, edit: Edit, *, may_create: bool = False) -> Written:
+    def _missing(self) -> str:
+        if self.path.is_symlink():
+            target = os.path.realpath(self.path)
+            return f"the file is missing: it is a link to {target}, which is not there (restore that, or mend the link)"
+        return "the file is missing (restore it, for example with git checkout)"
+
+    def edit(self, edit: Edit, *, may_create: bool = False, only_if: Collection[str] | None = None) -> Written:
         """Applies `edit` to the newest content.
 
         Raises what `edit` raises, `Rejected` if the result is not valid, `Conflict` if the file on disk is missing
-        or faulty already, `WriteFailed` if the disk refuses. `may_create` starts a file where none or an empty one is.
+        or faulty already, `WriteFailed` if the disk refuses, `MovedOn` if the file is at none of the revisions in
+        `only_if`. `may_create` starts a file where none or an empty one is.
         """
-        return self._write(lambda before: edited(before, edit, self.path.name, may_create=may_create))
+        return self._write(lambda before: edited(before, edit, self.path.name, may_create=may_create), only_if)
 
-    def put(self, data: bytes) -> Written:
-        """Puts `data` in place of whatever is there. Raises `WriteFailed` if the disk refuses."""
-        return self._write(lambda _: data)
+    def put(self, data: bytes, *, only_if: Collection[str] | None = None) -> Written:
+        """Puts `data` in place of whatever is there. Raises `WriteFailed` and `MovedOn` as `edit` does."""
+        return self._write(lambda _: data, only_if)
 
-    def _write(self, make: Callable[[Snapshot], bytes]) -> Written:
+    def require(self, only_if: Collection[str] | None) -> None:
+        """Raises MovedOn if the file is at none of these revisions."""
+        if only_if is not None:
+            refuse_others(self.snapshot(), only_if)
+
+    def sweep(self) -> None:
+        """Removes what a process that was killed while it wrote has left behind. Raises OSError."""
+        target = Path(os.path.realpath(self.path))
+        with self._lock, folder_lock(target.parent):
+            sweep(target)
+
+    def _write(self, make: Callable[[Snapshot], bytes], only_if: Collection[str] | None) -> Written:
         with self._lock:
             for _ in range(TRIES):
-                before = self.snapshot()
-                data = make(before)
-                if data == before.data or self._replace(data, before):
+                if (done := self._try(make, only_if)) is not None:
+                    before, data = done
                     self.writes += 1
                     self.written = revision_of(data)
                     return Written(self.written, self.writes, before.data, data)
         raise WriteFailed(f"{self.path.name} keeps changing on disk (try again when the other writer is done)")
 
-    def _replace(self, data: bytes, before: Snapshot) -> bool:
-        """Puts `data` in the file's place, unless the content is no longer `before`'s."""
+    def _try(self, make: Callable[[Snapshot], bytes], only_if: Collection[str] | None) -> tuple[Snapshot, bytes] | None:
+        """One write over what is there now. None if that changed meanwhile."""
         target = Path(os.path.realpath(self.path))
         try:
-            temporary = self._write_beside(target, data)
+            with folder_lock(target.parent):
+                self._await_writer(target)
+                before = self.snapshot()
+                if only_if is not None:
+                    refuse_others(before, only_if)
+                data = make(before)
+                if before.data is None and target.exists():
+                    raise Conflict(f"{self.path.name}: {before.error}")
+                if data != before.data:
+                    is_there_still = os.path.realpath(self.path) == str(target)
+                    if not (is_there_still and replace(target, data, before.data)):
+                        return None
+                return before, data
         except OSError as error:
-            raise WriteFailed(
-                f"{target} cannot be written: {error.strerror} (the old file stands)", error.errno
-            ) from None
-        try:
-            if self.snapshot().data != before.data:
-                return False
-            os.replace(temporary, target)
-            sync_folder(target.parent)
-            return True
-        except OSError as error:
-            hint = "mount its folder instead of the file" if error.errno == errno.EBUSY else "the old file stands"
-            raise WriteFailed(f"{target} cannot be replaced: {error.strerror} ({hint})", error.errno) from None
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
+            raise self._failed(error, target) from None
 
-    def _write_beside(self, target: Path, data: bytes) -> str:
-        fd, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                copy_owner(target, file.fileno())
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            os.unlink(temporary)
-            raise
-        return temporary
+    def _await_writer(self, target: Path) -> None:
+        """Lets somebody finish who writes the file in place: a part of it may look whole."""
+        deadline = time.monotonic() + WRITER_SECONDS
+        with suppress(OSError):  # the snapshot says it in words
+            while is_being_written(target):
+                if time.monotonic() > deadline:
+                    way_out = "try again when it is done"
+                    raise WriteFailed(f"another program has {self.path.name} open for writing ({way_out})")
+                time.sleep(WRITER_STEP)
+
+    def _failed(self, error: OSError, target: Path) -> WriteFailed:
+        hint = {
+            errno.EBUSY: "it is mounted by itself; mount its folder instead of the file",
+            errno.EACCES: "check the modes of the file and its folder",
+            errno.EPERM: "check the attributes of the file and its folder",
+            errno.EROFS: "mount the folder so that it can be written",
+            errno.ENOSPC: "free some space",
+            errno.EDQUOT: "free some space",
+            errno.ENOENT: f"make the folder {target.parent} first",
+        }.get(error.errno or 0, "try again")
+        why = error.strerror or str(error)
+        return WriteFailed(f"{target} cannot be written: {why} ({hint}; the old file stands)", error.errno)
 
 
-def open_at_once(path: str, flags: int) -> int:
-    """As `os.open`, but a named pipe does not keep it waiting for a writer."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def copy_owner(source: Path, fd: int) -> None:
-    """Gives `fd` the mode and, where we may, the owner of `source`."""
-    try:
-        status = source.stat()
-    except FileNotFoundError:
-        os.fchmod(fd, 0o644)
-        return
-    os.fchmod(fd, stat.S_IMODE(status.st_mode))
-    with suppress(PermissionError):
-        os.fchown(fd, status.st_uid, status.st_gid)
-
-
-def sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def refuse_others(snapshot: Snapshot, only_if: Collection[str]) -> None:
+    there = snapshot.data is not None
+    if not there or not (ANY in only_if or snapshot.revision in only_if):
+        raise MovedOn(snapshot.revision if there else None)
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replaces `path` by `data`, whole or not at all. Raises OSError."""
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=ATOMIC, dir=path.parent)
     try:
         with os.fdopen(fd, "wb") as file:
             os.fchmod(file.fileno(), mode)
@@ -202,3 +223,10 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
             os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def sweep_atomic(folder: Path) -> None:
+    """Removes what `write_atomically` left in a folder that only we write, when we were killed. Raises OSError."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith(".") and entry.name.endswith(ATOMIC):
+            os.unlink(entry.path)

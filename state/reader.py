@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -27,6 +28,12 @@ def revision_of(data: bytes) -> str:
 
 def parse(data: bytes, name: str = "queues.yaml") -> Desired:
     """The desired state that `data` describes. Raises `Rejected` and nothing else, whatever the bytes."""
+    return _parsed(data, name)
+
+
+# A write reads the same bytes several times: to see what to edit, to check the result, to put it in force.
+@lru_cache(maxsize=2)
+def _parsed(data: bytes, name: str) -> Desired:
     return _Reader(name).read(data)
 
 
@@ -78,7 +85,7 @@ class _Reader:
             root = loader.get_single_node()
             if root is None:
                 return None, None
-            self._check_nodes(root)
+            self._check_nodes(root, has_aliases="*" in text)
             return root, loader.construct_document(root)
         except (Rejected, RecursionError):
             raise
@@ -110,9 +117,9 @@ class _Reader:
         hint = "indent with spaces, not tabs" if tab else "check the indentation, quotes and brackets here"
         return self._reject(line, column, "", f"not YAML: {what} ({hint})")
 
-    def _check_nodes(self, root: Node) -> None:
+    def _check_nodes(self, root: Node, has_aliases: bool) -> None:
         faults: list[Fault] = []
-        if _Sizes().of(root) > MAX_NODES:
+        if has_aliases and _Sizes().of(root) > MAX_NODES:
             raise self._reject(0, 0, "", "its aliases write out to too much (write the values out instead)")
         for node, path in walk(root):
             if isinstance(node, MappingNode):

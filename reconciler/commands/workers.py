@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reconciler.commands.answers import change
+from reconciler.commands.answers import change, if_match
 from reconciler.options import with_settings
 from reconciler.settings import Settings
 
@@ -13,8 +13,9 @@ from reconciler.settings import Settings
 @click.argument("queue")
 @click.argument("worker")
 @click.argument("count", type=click.IntRange(0, 1000))
+@if_match
 @with_settings
-def scale(settings: Settings, queue: str, worker: str, count: int) -> None:
+def scale(settings: Settings, queue: str, worker: str, count: int, if_match: str | None) -> None:
     """Run COUNT processes of WORKER on QUEUE. Written into the file.
 
     \b
@@ -22,7 +23,8 @@ def scale(settings: Settings, queue: str, worker: str, count: int) -> None:
     """
     from reconciler.client import name_in_path
 
-    change(settings, "POST", f"/worker/scale/{name_in_path(queue)}", {"worker_name": worker, "count": count})
+    body = {"worker_name": worker, "count": count}
+    change(settings, "POST", f"/worker/scale/{name_in_path(queue)}", body, if_match=if_match)
 
 
 @click.command()

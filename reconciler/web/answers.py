@@ -16,7 +16,7 @@ from starlette.responses import Response
 from reconciler.errors import NoSuchQueue, Refused, Temporary
 from state.edit import EditRefused
 from state.faults import Rejected, details, dotted
-from state.file import Conflict, WriteFailed
+from state.file import Conflict, MovedOn, WriteFailed
 
 MAX_BODY = 32 * 1024 * 1024
 DEFAULT_WAIT = 10.0
@@ -40,7 +40,13 @@ def invalid(path: str, message: str) -> ApiError:
 
 def answer(body: Any, status: int = 200) -> Response:
     # ASCII escapes carry even what UTF-8 cannot, such as half of a surrogate pair in somebody's message.
-    return Response(json.dumps(body), status, media_type="application/json")
+    return Response(json.dumps(body), status, etag_of(body), media_type="application/json")
+
+
+def etag_of(body: Any) -> dict[str, str]:
+    """The file's revision as a header: what a client sends back as `If-Match`."""
+    revision = body.get("revision") if isinstance(body, dict) else None
+    return {"ETag": f'"{revision}"'} if isinstance(revision, str) and revision.isalnum() else {}
 
 
 async def read_json(request: Request, *, optional: bool = False) -> dict[str, Any]:
@@ -148,6 +154,8 @@ def as_api_error(error: Exception) -> ApiError | None:
             return ApiError(422, "; ".join(f"{f['path']}: {f['message']}" for f in faults), details=faults)
         case RecursionError():
             return ApiError(400, "the body is nested too deeply (send a flat JSON object)")
+        case MovedOn():
+            return ApiError(412, str(error), revision=error.revision)
         case Conflict() | EditRefused() | Refused():
             return ApiError(409, str(error))
         case WriteFailed():
@@ -176,6 +184,7 @@ ERRORS: tuple[type[Exception], ...] = (
     Rejected,
     ValidationError,
     WriteFailed,
+    MovedOn,
     EditRefused,
     Refused,
     NoSuchQueue,

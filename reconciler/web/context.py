@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from reconciler.events import Events
 from reconciler.journal import LogFollower
@@ -15,6 +17,7 @@ from reconciler.metrics import Metrics
 from reconciler.modules import Modules
 from reconciler.settings import Settings
 from reconciler.usage import Usage
+from reconciler.web.preconditions import only_if
 from state.file import DesiredFile, Edit
 from state.observed import ObservedQueue
 from state.processes import ObservedWorker
@@ -44,7 +47,7 @@ class Context:
 
     async def write(self, edit: Edit, request: Request, *, may_create: bool = False) -> Write:
         """Edits the file as `request` asks for it, and wakes the loop. Raises as `DesiredFile.edit` does."""
-        written = await asyncio.to_thread(self.file.edit, edit, may_create=may_create)
+        written = await asyncio.to_thread(self.file.edit, edit, may_create=may_create, only_if=only_if(request))
         self.loop.wake("api")
         return Write(self, written.revision, written.number)
 
@@ -68,3 +71,18 @@ class Write:
 def context_of(request: Request) -> Context:
     context: Context = request.app.state.context
     return context
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def writes_file(endpoint: Endpoint) -> Endpoint:
+    """Answers 412 before the endpoint does anything, if `If-Match` says so; the edit itself asks again."""
+
+    @functools.wraps(endpoint)
+    async def checked(request: Request) -> Response:
+        if (revisions := only_if(request)) is not None:
+            await asyncio.to_thread(context_of(request).file.require, revisions)
+        return await endpoint(request)
+
+    return checked

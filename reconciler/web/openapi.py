@@ -18,6 +18,7 @@ ERROR_TEXTS = {
     400: "malformed",
     404: "no such queue, worker or pid",
     409: "it conflicts with the file or the broker",
+    412: "the file is at none of the revisions in If-Match",
     413: "the body is too large",
     422: "valid JSON that breaks the schema",
     503: "the broker cannot be reached or takes nothing now",
@@ -82,18 +83,18 @@ def queue_paths() -> Schema:
     force = query("force", {"type": "boolean"}, "even with messages in it")
     create, name = ref("QueueCreate"), "{queue_name}"
     return {
-        "/queue/create": post("Add a queue to the file", [WAIT], create, DONE, 201, 200, 202),
+        "/queue/create": post("Add a queue to the file", [WAIT, IF_MATCH], create, DONE, 201, 200, 202),
         "/queue/list": get("The queues of the virtual host", [names], fields(queues={"type": "array"}), 503),
         f"/queue/publish/{name}": post("Publish; answered once confirmed", [QUEUE], message, DONE, 200),
-        f"/queue/clear/{name}": post("Stop its workers and purge it", [QUEUE, WAIT], None, DONE, 200, 202),
+        f"/queue/clear/{name}": post("Stop its workers and purge it", [QUEUE, WAIT, IF_MATCH], None, DONE, 200, 202),
         f"/queue/pause/{name}": post(
-            "Let its workers drain and stand still", [QUEUE, WAIT], PAUSE, DONE, 200, 202, required=False
+            "Let its workers drain and stand still", [QUEUE, WAIT, IF_MATCH], PAUSE, DONE, 200, 202, required=False
         ),
-        f"/queue/resume/{name}": post("End its pause", [QUEUE, WAIT], None, DONE, 200, 202),
+        f"/queue/resume/{name}": post("End its pause", [QUEUE, WAIT, IF_MATCH], None, DONE, 200, 202),
         f"/queue/delete/{name}": {
             "delete": operation(
                 "Take a queue out of the file and delete it",
-                [QUEUE, WAIT, force],
+                [QUEUE, WAIT, IF_MATCH, force],
                 DONE,
                 (200, 202),
                 (400, 404, 409, 503, 507),
@@ -113,7 +114,9 @@ def worker_paths() -> Schema:
     of_queue = query("queue_name", TEXT, "only of this queue")
     state = query("state", {"enum": list(WorkerState)}, "only in this state")
     return {
-        "/worker/scale/{queue_name}": post("Set a number of workers", [QUEUE, WAIT], scale, workers, 200, 202),
+        "/worker/scale/{queue_name}": post(
+            "Set a number of workers", [QUEUE, WAIT, IF_MATCH], scale, workers, 200, 202
+        ),
         "/worker/restart/{queue_name}": post(
             "Replace processes, step by step", [QUEUE, WAIT], which, DONE, 200, 202, required=False
         ),
@@ -206,7 +209,9 @@ def operation(
     summary: str, parameters: list[Schema], result: Schema, good: tuple[int, ...], errors: tuple[int, ...]
 ) -> Schema:
     answers: Schema = {str(code): said("as asked", result) for code in good}
-    answers |= {str(code): said(ERROR_TEXTS[code], ref("Error")) for code in errors}
+    if IF_MATCH in parameters:
+        errors = (*errors, 412)
+    answers |= {str(code): said(ERROR_TEXTS[code], ref("Error")) for code in sorted(errors)}
     return {"summary": summary, "parameters": parameters, "responses": answers}
 
 
@@ -216,6 +221,13 @@ def said(text: str, schema: Schema) -> Schema:
 
 QUEUE = path_parameter("queue_name", TEXT)
 WAIT = query("wait", {"type": "number", "minimum": 0}, "seconds to wait for the state to be reached")
+IF_MATCH: Schema = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "schema": TEXT,
+    "description": 'only if the file is at this revision: "REVISION", several with commas, or *',
+}
 DONE = fields(message=TEXT, queue_name=TEXT, revision=TEXT, converged={"type": "boolean"})
 PAUSE = fields(reason=TEXT, until={**TEXT, "description": "such as 2026-12-01T09:00Z; it ends by itself then"})
 WHY = fields(queue_name=TEXT, sentences={"type": "array", "items": TEXT})

@@ -10,13 +10,14 @@ from starlette.responses import Response
 
 from reconciler.loop import Turn
 from reconciler.web.answers import answer, invalid, read_json, text_field, wait_of
-from reconciler.web.context import Context, Write, context_of
+from reconciler.web.context import Context, Write, context_of, writes_file
 from reconciler.web.edits import pause_queue, resume_queue
 from state.units import iso, moment
 
 FIELDS = ("reason", "until")
 
 
+@writes_file
 async def pause(request: Request) -> Response:
     context, seconds = context_of(request), wait_of(request)
     name, wanted = request.path_params["queue_name"], pause_of(await read_json(request, optional=True))
@@ -29,6 +30,7 @@ async def pause(request: Request) -> Response:
     return answer(body | {"workers_stopped": before - left}, 200 if done else 202)
 
 
+@writes_file
 async def resume(request: Request) -> Response:
     context, seconds, name = context_of(request), wait_of(request), request.path_params["queue_name"]
     for key in await read_json(request, optional=True):

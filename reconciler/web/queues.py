@@ -17,7 +17,7 @@ from reconciler.diff import Properties, compare
 from reconciler.loop import Turn
 from reconciler.machine import faults_here
 from reconciler.web.answers import ApiError, answer, flag_of, invalid, read_json, text_field, wait_of
-from reconciler.web.context import Context, Write, context_of
+from reconciler.web.context import Context, Write, context_of, writes_file
 from reconciler.web.edits import AlreadyThere, create_queue, no_such_queue, remove_queue, validated, zero_all
 from reconciler.web.views import queue_view
 from state.desired import NOTHING, Desired, Queue, check_name
@@ -44,6 +44,7 @@ async def list_queues(request: Request) -> Response:
 # -- create ------------------------------------------------------------------------------------------------------
 
 
+@writes_file
 async def create(request: Request) -> Response:
     context, seconds = context_of(request), wait_of(request)
     body = await read_json(request)
@@ -213,6 +214,7 @@ def expiration_of(value: Any) -> str | None:
 # -- clear -------------------------------------------------------------------------------------------------------
 
 
+@writes_file
 async def clear(request: Request) -> Response:
     context, name, seconds = context_of(request), request.path_params["queue_name"], wait_of(request)
     deadline = time.monotonic() + seconds
@@ -245,6 +247,7 @@ def refuse_stream(name: str, desired: Desired) -> None:
 # -- delete ------------------------------------------------------------------------------------------------------
 
 
+@writes_file
 async def delete(request: Request) -> Response:
     context, name, seconds = context_of(request), request.path_params["queue_name"], wait_of(request)
     force = flag_of(request, "force")

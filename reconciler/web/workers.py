@@ -10,7 +10,7 @@ from starlette.responses import Response
 from reconciler.loop import Turn
 from reconciler.modules import available
 from reconciler.web.answers import ApiError, answer, invalid, read_json, text_field, wait_of
-from reconciler.web.context import Context, context_of
+from reconciler.web.context import Context, context_of, writes_file
 from reconciler.web.edits import no_such_queue, set_counts
 from reconciler.web.views import view_url, worker_view
 from state.desired import MAX_COUNT, Desired, Queue, Worker
@@ -19,6 +19,7 @@ from state.processes import ObservedWorker, Pool, WorkerState
 # -- scale -------------------------------------------------------------------------------------------------------
 
 
+@writes_file
 async def scale(request: Request) -> Response:
     context, seconds = context_of(request), wait_of(request)
     name = request.path_params["queue_name"]

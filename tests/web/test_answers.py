@@ -13,7 +13,7 @@ from reconciler.web.answers import ApiError, answer, as_api_error
 from state.desired import Desired
 from state.edit import EditRefused
 from state.faults import Fault, Rejected
-from state.file import Conflict, WriteFailed
+from state.file import Conflict, MovedOn, WriteFailed
 
 
 def invalid() -> ValidationError:
@@ -30,6 +30,7 @@ def invalid() -> ValidationError:
         (invalid(), 422),
         (RecursionError(), 400),
         (Conflict("the file has faults"), 409),
+        (MovedOn("0a"), 412),
         (EditRefused("it is an alias"), 409),
         (Refused(), 409),
         (WriteFailed("read-only", errno.EROFS), 409),

@@ -19,6 +19,7 @@ from tests.system import System
 NAMES = ["known", "a/b c", "ünï.cødé", "%2F?#", "x" * 255, "x" * 256, "amq.x", "", "..", "\x01", "no such"]
 STREAMS = ("/events", "/logs/workers/stream_logs/{pid}")
 
+CONDITIONS = ["*", '"x"', 'W/"0a"', "bare, *", '"', ",", "", "é", "x" * 5000]
 BROKEN = [b"", b"{", b"[1]", b"\xff", b"NaN", b'{"count": 1e999}', b"[" * 5000]
 
 json_values = st.recursive(
@@ -104,7 +105,10 @@ def requests(draw: st.DrawFn, path: str, method: str, operation: dict[str, Any],
         value = draw(st.one_of(fitting(schema), fitting(schema), fitting(schema), json_values))
         good = httpx.Request("POST", "http://x", json=value).content
         content = draw(st.sampled_from([*[good] * 20, *BROKEN]))
-    return {"method": method.upper(), "url": url, "params": query, "content": content}
+    headers = {}
+    if any(parameter["name"] == "If-Match" for parameter in operation["parameters"]) and draw(st.integers(0, 4)) == 0:
+        headers["If-Match"] = draw(st.sampled_from(CONDITIONS)).encode()
+    return {"method": method.upper(), "url": url, "params": query, "content": content, "headers": headers}
 
 
 @pytest.mark.parametrize(("path", "method", "operation"), operations(), ids=lambda value: str(value)[:40])

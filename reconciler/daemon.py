@@ -36,6 +36,7 @@ from state.ledger import Ledger
 NEWS = ("ready", "unready", "exited", "backoff", "fatal", "stopped", "adopted")
 
 
+LATECOMERS = 0.2  # seconds in which those who have just connected may send their request before they are hung up on
 DRAINING = "the workers finish their messages (once more to stop at once)"
 
 
@@ -276,6 +277,12 @@ class Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await self._leaving.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LATECOMERS)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -162,7 +162,7 @@ def test_max_messages_replaces_one_at_a_time_and_loses_and_doubles_none(site: Si
         lowest.append(sum(worker["state"] == "ready" for worker in site.list_workers()))
         return len(site.recorded()) >= len(everything)
 
-    eventually(all_there, within=60)
+    eventually(all_there, within=100)
     assert Counter(site.recorded()) == Counter(everything)
     assert min(lowest) >= 3, "one of a pool at a time"
     eventually(lambda: len(site.pids()) == 4 and not site.pids() & pids, within=60)

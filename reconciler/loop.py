@@ -18,6 +18,7 @@ from loguru import logger as log
 from reconciler.apply import World, apply
 from reconciler.attempts import Attempts
 from reconciler.backoff import backoff
+from reconciler.basis import at_stake, basis_of
 from reconciler.broker.broker import Broker
 from reconciler.diff import RestartWish, Wishes, diff
 from reconciler.drift import Drift, DriftHistory
@@ -26,6 +27,7 @@ from reconciler.events import Events
 from reconciler.intake import InForce, Intake, Reading
 from reconciler.pauses import Pauses
 from reconciler.plan import Context, Declare, Plan, Restart, Result, make_plan
+from reconciler.review import Confirmation, Review, unmanaged_queues
 from reconciler.scaler import Scaler
 from reconciler.settings import Runtime
 from reconciler.spec import specs_of
@@ -89,6 +91,7 @@ class Loop:
         self._witness = Witness(self.drifts, broker.foreign_connections)
         self._attempts = Attempts()
         self._confirmed: str | None = None
+        self.asked: Confirmation | None = None  # the plan that somebody confirmed last, of this revision
         self._triggers: list[str] = ["file"]
         self._woken = asyncio.Event()
         self._turned = asyncio.Condition()
@@ -107,6 +110,12 @@ class Loop:
     def confirm(self, revision: str) -> None:
         """Allows the deletions of `revision` that wait for a person."""
         self._confirmed = revision
+        self._attempts.forget()
+        self.wake("sync")
+
+    def confirm_plan(self, asked: Confirmation) -> None:
+        """Allows what one plan holds back for a person, if the next turn still comes to that plan."""
+        self.asked = asked
         self._attempts.forget()
         self.wake("sync")
 
@@ -159,13 +168,13 @@ class Loop:
         self.reconciled = self.reconciled or turn.broker is not None
         return turn
 
-    async def preview(self) -> Turn:
-        """What a turn would do now, without doing it. Waits until the file as it stands can be judged."""
+    async def review(self) -> tuple[Turn, Review]:
+        """What a turn would do now, priced, without doing it. Waits until the file as it stands can be judged."""
         while (reading := await self.intake.read()).waiting:
             await asyncio.sleep(reading.settles_in or 0.05)
         observed, error = await self._observe(reading.in_force)
-        plan = self._plan(reading, observed, dict(self.ledger.requests))
-        return self._assessed(reading, observed, error, plan, {})
+        review = await self._review(reading, observed, dict(self.ledger.requests))
+        return self._assessed(reading, review.broker, error, review.plan, {}), review
 
     async def turn(self, trigger: str, started: float) -> Turn:
         requests = dict(self.ledger.requests)
@@ -173,6 +182,7 @@ class Loop:
         if self.last is None or self.last.reading.in_force.revision != reading.in_force.revision:
             self._attempts.forget()
             if self._confirmed != reading.in_force.revision:
+                self.asked = None
                 self._confirmed = None  # or going back to that revision some day would delete without asking
         self._tell_news(reading)
         now = time.time()
@@ -180,6 +190,8 @@ class Loop:
         self._drop_met_restarts()
         self.scaler.follow(reading.in_force.desired.scaling(), self.supervisor.observe())
         observed, error = await self._observe(reading.in_force)
+        if self.asked is not None and observed is not None:
+            self.asked.answer(await self._review(reading, observed, requests))
         plan = self._plan(reading, observed, requests)
         results = await self._apply(plan, observed)
         turn = self._finish(reading, observed, error, plan, results, trigger, started)
@@ -219,9 +231,21 @@ class Loop:
         context = Context(
             owned=len(owned),
             confirmed=self._confirmed == reading.in_force.revision,
+            allowed=self.asked.allowed if self.asked else frozenset(),
             requests=requests,
         )
         return self._attempts.holding_back(make_plan(changes, context), time.monotonic())
+
+    async def _review(self, reading: Reading, observed: ObservedBroker | None, requests: Mapping[str, bool]) -> Review:
+        """A plan with live counts of all messages that it could cost."""
+        plan, desired = self._plan(reading, observed, requests), reading.in_force.desired
+        if observed is not None and (staked := at_stake(plan)):
+            observed = await self.broker.recounted(observed, staked)
+            plan = self._plan(reading, observed, requests)
+        owned = self.ledger.owned(observed.identity) if observed else {}
+        basis = basis_of(reading.in_force.revision, desired, plan, observed, owned, requests)
+        unmanaged = unmanaged_queues(observed, {**desired.all_queues(), **owned})
+        return Review(plan, basis, reading.in_force.revision, observed, unmanaged, self.supervisor.observe())
 
     def _counts(self, desired: Desired, now: float) -> dict[Pool, int]:
         """How many processes of each pool are wanted now: the file's count, or what its messages ask for."""

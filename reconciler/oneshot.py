@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from reconciler.apply import World, apply
+from reconciler.basis import at_stake, basis_of
 from reconciler.broker.broker import Broker
 from reconciler.diff import diff_queues
 from reconciler.errors import BrokerUnreachable
 from reconciler.modules import RESERVED
 from reconciler.plan import Context, Plan, Result, make_plan
 from reconciler.presence import known_daemon
+from reconciler.review import Confirmation, Review, in_words, unmanaged_queues
 from reconciler.settings import Settings
 from state.desired import Desired
 from state.faults import Fault, Rejected
 from state.file import DesiredFile
-from state.ledger import Ledger
+from state.ledger import Ledger, Owned
 from state.observed import ObservedBroker
 from state.processes import Pool, WorkerSpec
 from state.reader import locate, parse, revision_of
@@ -38,12 +40,14 @@ class Faulty(click.ClickException):
 
 
 @dataclass(frozen=True)
-class Shot:
-    """What one look found and decided."""
+class Word:
+    """What a person has agreed to beforehand: all deletions of a revision, or those of one plan."""
 
-    revision: str
-    observed: ObservedBroker
-    plan: Plan
+    revision: str | None = None
+    allowed: frozenset[str] = frozenset()
+
+    def covers(self, revision: str) -> bool:
+        return self.revision is not None and len(self.revision) >= 8 and revision.startswith(self.revision)
 
 
 def read_file(path: Path, workers: Path, name: str | None = None) -> tuple[Desired, str]:
@@ -83,26 +87,48 @@ def broker_of(settings: Settings) -> Broker:
         raise click.ClickException(f"AMQP_URL or MANAGEMENT_URL is not usable: {error}") from None
 
 
-async def look(settings: Settings, broker: Broker, ledger: Ledger, confirmed: str | None) -> Shot:
-    """What would be done to the topology. Touches nothing."""
+@dataclass(frozen=True)
+class Sight:
+    """What one look found: all that a plan of the topology is made from."""
+
+    desired: Desired
+    revision: str
+    broker: ObservedBroker
+    ledger: Ledger
+
+    @property
+    def owned(self) -> Mapping[str, Owned]:
+        return self.ledger.owned(self.broker.identity)
+
+    def plan(self, word: Word) -> Plan:
+        context = Context(len(self.owned), word.covers(self.revision), self.ledger.requests, word.allowed)
+        return make_plan(diff_queues(self.desired.all_queues(), self.broker.queues, self.owned), context)
+
+    def review(self, word: Word = Word()) -> Review:
+        plan = self.plan(word)
+        basis = basis_of(self.revision, self.desired, plan, self.broker, self.owned, self.ledger.requests)
+        unmanaged = unmanaged_queues(self.broker, {**self.desired.all_queues(), **self.owned})
+        return Review(plan, basis, self.revision, self.broker, unmanaged)
+
+
+async def look(settings: Settings, broker: Broker, ledger: Ledger) -> Sight:
+    """The topology as it is wanted and as it is, with live counts of all messages that a plan could cost."""
     desired, revision = read_file(settings.file, settings.workers)
     names = {*desired.all_queues(), *(name for held in ledger.brokers.values() for name in held.queues)}
     try:
-        observed = await broker.observe(names)
+        sight = Sight(desired, revision, await broker.observe(names), ledger)
+        staked = at_stake(sight.plan(Word()))
+        return replace(sight, broker=await broker.recounted(sight.broker, staked)) if staked else sight
     except BrokerUnreachable as error:
         raise click.ClickException(str(error)) from None
-    owned = ledger.owned(observed.identity)
-    is_confirmed = confirmed is not None and len(confirmed) >= 8 and revision.startswith(confirmed)
-    context = Context(owned=len(owned), confirmed=is_confirmed, requests=ledger.requests)
-    changes = diff_queues(desired.all_queues(), observed.queues, owned)
-    return Shot(revision, observed, make_plan(changes, context))
 
 
-def plan_once(settings: Settings) -> Shot:
-    async def once() -> Shot:
+def plan_once(settings: Settings) -> Review:
+    async def once() -> Review:
         broker = broker_of(settings)
         try:
-            return await look(settings, broker, Ledger.peek(settings.state / "ledger.json"), None)
+            sight = await look(settings, broker, Ledger.peek(settings.state / "ledger.json"))
+            return sight.review()
         finally:
             await broker.close()
 
@@ -110,26 +136,43 @@ def plan_once(settings: Settings) -> Shot:
 
 
 def apply_once(
-    settings: Settings, confirmed: str | None, agreed: Callable[[Shot], None], told: Callable[[Result], None]
-) -> Shot:
+    settings: Settings,
+    confirmed: str | None,
+    asked: Confirmation | None,
+    agreed: Callable[[Review], None],
+    told: Callable[[Result], None],
+) -> Review:
     """Brings the topology in line; returns what is left to do. `agreed` raises if a person says no to the plan."""
 
-    async def once() -> Shot:
+    async def once() -> Review:
         broker, ledger = broker_of(settings), Ledger.load(settings.state / "ledger.json")
         try:
-            shot = await look(settings, broker, ledger, confirmed)
-            agreed(shot)
+            word, sight = Word(confirmed), await look(settings, broker, ledger)
+            if asked is not None:
+                word = replace(word, allowed=taken(asked, sight.review(word)))
+            review = sight.review(word)
+            agreed(review)
             deadline = time.monotonic() + PATIENCE
-            while shot.plan.actions and time.monotonic() < deadline:
-                results = await apply(shot.plan, World(broker, NoProcesses(), ledger, shot.observed.identity), told)
-                shot = await look(settings, broker, ledger, confirmed)
+            while review.plan.actions and time.monotonic() < deadline:
+                world = World(broker, NoProcesses(), ledger, sight.broker.identity)
+                results = await apply(review.plan, world, told)
+                sight = await look(settings, broker, ledger)
+                review = sight.review(word)
                 if all(r.error for r in results):
                     await asyncio.sleep(1)
-            return shot
+            return review
         finally:
             await broker.close()
 
     return asyncio.run(once())
+
+
+def taken(asked: Confirmation, review: Review) -> frozenset[str]:
+    """The deletions that the confirmation of a plan allows. Raises ClickException if it was of another world."""
+    asked.answer(review)
+    if asked.moved:
+        raise click.ClickException(in_words(asked.moved))
+    return asked.allowed
 
 
 class NoProcesses:

@@ -43,6 +43,7 @@ class Context:
     owned: int = 0  # how many queues are ours
     confirmed: bool = False  # a person confirmed the deletions of this revision
     requests: Mapping[str, bool] = field(default_factory=dict)  # deletions asked for by name; True: with force
+    allowed: frozenset[str] = frozenset()  # the queues whose deletion a person confirmed, looking at one plan
 
 
 def make_plan(changes: Iterable[Change], context: Context = Context()) -> Plan:
@@ -60,7 +61,8 @@ def make_plan(changes: Iterable[Change], context: Context = Context()) -> Plan:
 
 def withheld(unwanted: list[QueueUnwanted], context: Context) -> dict[str, Held]:
     """The removals that wait for a person, by queue: all that nobody asked for by name, if they are too many."""
-    deletes = [c for c in unwanted if c.owned.on_remove != "keep" and c.seen and c.name not in context.requests]
+    agreed = context.requests.keys() | context.allowed
+    deletes = [c for c in unwanted if c.owned.on_remove != "keep" and c.seen and c.name not in agreed]
     if context.confirmed or not is_too_many(len(deletes), context.owned):
         return {}
     reason = (

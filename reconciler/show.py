@@ -13,6 +13,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
+from reconciler.costs import summary, touched, unmanaged
 from reconciler.plan import Result
 
 console = Console(highlight=False, soft_wrap=True)
@@ -128,13 +129,27 @@ def waiting(text: str) -> AbstractContextManager[Any]:
 
 
 def plan_text(plan: Mapping[str, Any]) -> Text:
-    """The plan, a line an action."""
-    held = (plan["held"] or {}).get("actions", ())
+    """The plan, a line an action, then in short what it costs and what binds somebody to it."""
+    held, others = plan["held"], unmanaged(plan)
     lines = [action_line(action) for action in plan["actions"]]
-    lines += [f"[yellow]! queue {escape(h['queue'])} is held: {escape(h['reason'])}[/]" for h in held]
-    return Text.from_markup("\n".join(lines) or "nothing to do")
+    lines += [held_line(step) for step in (held["actions"] if held else ())]
+    if not lines:
+        return Text.from_markup("\n".join(filter(None, ("nothing to do", others))))
+    lines += ["", f"[bold]{summary(plan)}[/]", *filter(None, [others])]
+    lines.append(f"[dim]do just this with: reconciler apply --plan {plan['digest']}[/]")
+    if held and held["needs_confirmation"]:
+        lines.append(f"[yellow]or, with a daemon: reconciler sync --confirm {plan['digest']}[/]")
+    return Text.from_markup("\n".join(lines))
+
+
+def held_line(step: Mapping[str, Any]) -> str:
+    return f"[yellow]! queue {escape(step['queue'])} is held: {escape(step['reason'])}[/]{in_brackets(touched(step))}"
 
 
 def action_line(action: Mapping[str, Any]) -> str:
     sign, colour = SIGNS.get(action["action"], "~"), COLOURS[action["cost"]]
-    return f"[{colour}]{sign} {escape(action['text'])}[/] [dim]({action['cost']})[/]"
+    return f"[{colour}]{sign} {escape(action['text'])}[/]{in_brackets([action['cost'], *touched(action)])}"
+
+
+def in_brackets(words: Sequence[str]) -> str:
+    return f" [dim]({escape('; '.join(words))})[/]" if words else ""

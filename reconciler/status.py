@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.autoscale import Decision
-from reconciler.plan import Action, Delete, Held, Plan
+from reconciler.plan import Held, Plan
 from state.desired import Desired, Pause, Queue, Worker
 from state.observed import ObservedBroker, ObservedQueue
 from state.processes import ObservedWorker, Pool, WorkerState
@@ -196,15 +196,3 @@ def worst_of(workers: list[ObservedWorker]) -> str:
             if worker.state == state:
                 return f"; one is in {state}" + (f": {worker.reason}" if worker.reason else "")
     return ""
-
-
-def plan_body(revision: str, plan: Plan) -> dict[str, Any]:
-    """The body of `/plan`."""
-    actions = [action_view(action) for action in plan.actions]
-    return {"revision": revision, "actions": actions, "held": held_status(plan.held, revision)}
-
-
-def action_view(action: Action) -> dict[str, Any]:
-    messages = action.messages if isinstance(action, Delete) else 0
-    kind = type(action).__name__.lower()
-    return {"action": kind, "subject": action.name, "text": str(action), "cost": action.cost, "messages": messages}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -108,6 +108,13 @@ class Broker:
         """Its ready messages, live; None if it is not there, or not to be looked into."""
         seen = await self._see_one(name)
         return seen.ready if seen is not None and seen.consumers is not None else None
+
+    async def recounted(self, observed: ObservedBroker, names: Collection[str]) -> ObservedBroker:
+        """`observed` with the ready messages of these queues as they are now: of quorum queues the rest lags."""
+        there = [name for name in names if name in observed.queues]
+        counts = await asyncio.gather(*map(self.ready, there))
+        fresh = {n: replace(observed.queues[n], ready=c) for n, c in zip(there, counts, strict=True) if c is not None}
+        return replace(observed, queues={**observed.queues, **fresh})
 
     async def declare(self, name: str, queue: Queue) -> None:
         """Makes the queue, or has the broker compare it with the one of that name: then Refused says what differs."""

@@ -71,10 +71,13 @@ def watch_status(client: Any) -> None:
 
 
 @click.command()
-@click.option("--confirm", metavar="REVISION", help="Allow the deletions of this revision that wait for a person.")
+@click.option("--confirm", metavar="DIGEST", help="Allow the deletions that wait: of a plan, or of a REVISION.")
 @with_settings
 def sync(settings: Settings, confirm: str | None) -> None:
-    """Have the daemon reconcile now, wait for it, and show the status (and exit as `status` does)."""
+    """Have the daemon reconcile now, wait for it, and show the status (and exit as `status` does).
+
+    With the digest of a plan it refuses if anything has moved since that plan was made, and says what.
+    """
     from reconciler.client import Client
     from reconciler.show import waiting
 

@@ -10,17 +10,21 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from reconciler.basis import Basis
 from reconciler.events import Events
 from reconciler.journal import LogFollower
 from reconciler.loop import Loop, Turn
 from reconciler.metrics import Metrics
 from reconciler.modules import Modules
+from reconciler.review import Review
 from reconciler.settings import Settings
 from reconciler.usage import Usage
 from reconciler.web.preconditions import only_if
 from state.file import DesiredFile, Edit
 from state.observed import ObservedQueue
 from state.processes import ObservedWorker
+
+REMEMBERED = 16  # plans
 
 
 @dataclass
@@ -36,9 +40,16 @@ class Context:
     usage: Usage = field(default_factory=Usage)
     follower: LogFollower = field(default_factory=LogFollower)
     metrics: Metrics = field(default_factory=Metrics)
+    reviewed: dict[str, Basis] = field(default_factory=dict)  # the plans shown last, by digest
 
     def workers(self, queue: str | None = None) -> list[ObservedWorker]:
         return [w for w in self.loop.supervisor.observe() if queue is None or w.pool.queue == queue]
+
+    def remember(self, review: Review) -> None:
+        """So that what has moved since can be named if somebody confirms this plan."""
+        self.reviewed[review.digest] = review.basis
+        while len(self.reviewed) > REMEMBERED:
+            del self.reviewed[next(iter(self.reviewed))]
 
     async def observe(self) -> dict[str, ObservedQueue]:
         """The broker's queues now. Raises BrokerUnreachable."""

@@ -158,9 +158,16 @@ def system_paths() -> Schema:
     return {
         "/": page("The dashboard", [], "text/html"),
         "/status": get("Where things stand", [], well, 503),
-        "/plan": get("What the next reconciliation would do", [], fields(actions={"type": "array"}), 503),
+        "/plan": get("What the next reconciliation would do, and what it costs", [], PLAN, 503),
         "/explain/{queue_name}": get("Why a queue and its workers are as they are", [QUEUE], WHY, 404, 503),
-        "/sync": post("Reconcile now", [WAIT], fields(confirm=TEXT), well, 200, required=False),
+        "/sync": post(
+            "Reconcile now",
+            [WAIT],
+            fields(confirm={**TEXT, "description": "a plan's digest, or a revision"}),
+            well,
+            200,
+            required=False,
+        ),
         "/events": stream("What happens, as it happens", []),
         "/healthz": get("Is the daemon alive?", [], said_ok),
         "/readyz": get("Has the first reconciliation ended?", [], said_ok, 503),
@@ -230,5 +237,6 @@ IF_MATCH: Schema = {
 }
 DONE = fields(message=TEXT, queue_name=TEXT, revision=TEXT, converged={"type": "boolean"})
 PAUSE = fields(reason=TEXT, until={**TEXT, "description": "such as 2026-12-01T09:00Z; it ends by itself then"})
+PLAN = fields(revision=TEXT, digest=TEXT, actions={"type": "array"}, summary={"type": "object"})
 WHY = fields(queue_name=TEXT, sentences={"type": "array", "items": TEXT})
 EXPIRATION: Schema = {"type": ["integer", "string"]}

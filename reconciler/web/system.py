@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from reconciler.basis import is_digest, moved
 from reconciler.loop import Turn
-from reconciler.status import plan_body, with_reasons
+from reconciler.review import Confirmation, in_words
+from reconciler.status import with_reasons
 from reconciler.web.answers import ApiError, answer, read_json, text_field, wait_of
 from reconciler.web.context import Context, context_of
 from reconciler.web.openapi import document
@@ -28,22 +30,23 @@ def status_of(context: Context) -> dict[str, Any]:
 
 
 async def plan(request: Request) -> Response:
-    return answer(plan_view(await context_of(request).loop.preview()))
-
-
-def plan_view(turn: Turn) -> dict[str, Any]:
+    context = context_of(request)
+    turn, review = await context.loop.review()
+    context.remember(review)
     problems = {"file_error": turn.status["file_error"], "broker_error": turn.broker_error}
-    return plan_body(turn.reading.in_force.revision, turn.plan) | problems
+    return answer(review.body() | problems)
 
 
 async def sync(request: Request) -> Response:
     context, seconds = context_of(request), wait_of(request)
     body = await read_json(request, optional=True)
-    number = context.loop.started
+    number, asked = context.loop.started, None
     if body.get("confirm") is not None:
-        confirm(text_field(body, "confirm"), context)
+        asked = await confirm(text_field(body, "confirm"), context)
     context.loop.retry_everything()
     await context.loop.until(lambda turn: turn.number > number and is_settled(turn), seconds)
+    if asked is not None and asked.moved:  # in the moment between the review and the turn
+        raise plan_moved(asked.moved)
     return answer(status_of(context))
 
 
@@ -51,11 +54,25 @@ def is_settled(turn: Turn) -> bool:
     return not turn.plan.actions and not turn.reading.waiting
 
 
-def confirm(revision: str, context: Context) -> None:
+async def confirm(word: str, context: Context) -> Confirmation | None:
+    """Takes a revision or a plan's digest as a person's word. Raises ApiError 409 if it is of another world."""
     in_force = context.loop.intake.in_force.revision
-    if len(revision) < 8 or not in_force.startswith(revision):
-        raise ApiError(409, f"revision {revision[:64]} is not in force (it is {in_force}; look at /plan again)")
-    context.loop.confirm(in_force)
+    if len(word) >= 8 and in_force.startswith(word):
+        context.loop.confirm(in_force)
+        return None
+    if not is_digest(word):
+        raise ApiError(409, f"revision {word[:64]} is not in force (it is {in_force}; look at /plan again)")
+    _, review = await context.loop.review()
+    context.remember(review)
+    asked = Confirmation(word, context.reviewed.get(word))
+    if things := moved(word, review.basis, asked.basis):
+        raise plan_moved(things)
+    context.loop.confirm_plan(asked)
+    return asked
+
+
+def plan_moved(things: Sequence[str]) -> ApiError:
+    return ApiError(409, in_words(things), moved=list(things))
 
 
 async def events(request: Request) -> Response:

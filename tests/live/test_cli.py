@@ -146,9 +146,11 @@ def test_validate_imports_no_module_but_misses_one_that_is_not_there(nowhere: Sy
 
 
 def test_plan_shows_what_would_change_and_touches_nothing(still: Site) -> None:
-    assert says(still, "plan", exit=2).splitlines() == [
+    assert says(still, "plan", exit=2).splitlines()[:4] == [
         "+ create classic queue plain (in place)",
         "+ create classic queue work (in place)",
+        "",
+        "2 in place",
     ]
     plan = json.loads(says(still, "plan", "--json", exit=2))
     assert [(a["action"], a["subject"]) for a in plan["actions"]] == [("declare", "plain"), ("declare", "work")]
@@ -161,7 +163,7 @@ def test_apply_makes_the_topology_once_and_then_there_is_nothing_to_do(still: Si
     assert still.queues() == {"plain", "work"}
     assert says(still, "plan") == "nothing to do\n"
     still.write("version: 1\nqueues:\n  plain: {}\n")
-    assert says(still, "plan", exit=2) == "- delete queue work (destructive)\n"
+    assert says(still, "plan", exit=2).startswith("- delete queue work (destructive)\n\n1 destructive\n")
     says(still, "apply", "--yes")
     assert still.queues() == {"plain"}
     says(still, "apply", "--yes")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.plan import Declare, Delete, Held, Plan
-from reconciler.status import Seen, assess, plan_body
+from reconciler.plan import Declare, Held, Plan
+from reconciler.status import Seen, assess
 from state.desired import Queue
 from state.observed import ObservedBroker, ObservedQueue
 from tests.reconciler.support import desired, there, worker
@@ -197,27 +197,3 @@ def test_all_that_is_held_of_one_queue_is_told() -> None:
 
 def test_a_dead_letter_queue_that_is_only_implied_has_a_status_too() -> None:
     assert set(status(file=desired(q={"dead_letter": "lost"}), workers=())["queues"]) == {"q", "lost"}
-
-
-def test_a_plan_is_priced() -> None:
-    body = plan_body("f00d", Plan((Declare("q", Queue(), True), Delete("old", "classic", True, 5))))
-    assert body == {
-        "revision": "f00d",
-        "held": None,
-        "actions": [
-            {
-                "action": "declare",
-                "subject": "q",
-                "text": "create classic queue q",
-                "cost": "in place",
-                "messages": 0,
-            },
-            {
-                "action": "delete",
-                "subject": "old",
-                "text": "delete queue old with its 5 messages",
-                "cost": "destructive",
-                "messages": 5,
-            },
-        ],
-    }

@@ -97,7 +97,7 @@ def claim_new(plan: Plan, world: World) -> Temporary | None:
     for action in plan.actions:
         match action:
             case Declare(name, queue, claim=True):
-                new.queues[name] = Owned(queue.on_remove)
+                new.queues[name] = Owned.as_wanted(queue)
             case DeclareExchange(name, exchange, claim=True):
                 new.exchanges[name] = Owned(exchange.on_remove)
             case Bind(binding, claim=True):

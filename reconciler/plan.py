@@ -49,12 +49,12 @@ class Context:
 def make_plan(changes: Iterable[Change], context: Context = Context()) -> Plan:
     changes = list(changes)
     unwanted = [c for c in changes if isinstance(c, QueueUnwanted)]
-    waiting = withheld(unwanted, context)
+    waiting, bound = withheld(unwanted, context), tied(unwanted)
     actions: list[Action] = []
     held: list[Held] = []
     stopping = {c.pool.queue for c in changes if isinstance(c, PoolDiffers) and c.seen and c.spec is None}
     for change in changes:
-        for step in steps(change, context, waiting, stopping):
+        for step in steps(change, context, waiting, stopping, bound):
             (held if isinstance(step, Held) else actions).append(step)  # type: ignore[arg-type]
     return Plan(tuple(sorted(actions, key=lambda action: action.order)), tuple(held))
 
@@ -62,7 +62,8 @@ def make_plan(changes: Iterable[Change], context: Context = Context()) -> Plan:
 def withheld(unwanted: list[QueueUnwanted], context: Context) -> dict[str, Held]:
     """The removals that wait for a person, by queue: all that nobody asked for by name, if they are too many."""
     agreed = context.requests.keys() | context.allowed
-    deletes = [c for c in unwanted if c.owned.on_remove != "keep" and c.seen and c.name not in agreed]
+    listed = [c for c in unwanted if c.owned.of is None]  # those that they imply wait for them anyway: see `tied`
+    deletes = [c for c in listed if c.owned.on_remove != "keep" and c.seen and c.name not in agreed]
     if context.confirmed or not is_too_many(len(deletes), context.owned):
         return {}
     reason = (
@@ -72,11 +73,28 @@ def withheld(unwanted: list[QueueUnwanted], context: Context) -> dict[str, Held]
     return {c.name: Held(c.name, reason, c.seen.messages if c.seen else 0, True) for c in deletes}
 
 
+def tied(unwanted: list[QueueUnwanted]) -> dict[str, Held]:
+    """The removals that wait for another: a queue for the messages that come back to it after a delay, and what was
+    made for its sake for the queue itself, so that nothing is rejected into nowhere."""
+    there = {c.name: c.seen for c in unwanted if c.seen is not None}
+    implied = [c for c in unwanted if c.owned.of in there and c.name in there]
+    found = {c.name: Held(c.name, f"it goes once queue {c.owned.of} is gone", there[c.name].messages) for c in implied}
+    for change in implied:
+        if change.name.startswith(f"{change.owned.of}.retry.") and (waiting := there[change.name].messages):
+            reason = (
+                f"{waiting} messages in {change.name} come back to it after their delay; it is tried again by itself"
+            )
+            found[str(change.owned.of)] = Held(str(change.owned.of), reason, waiting)
+    return found
+
+
 def is_too_many(deletes: int, owned: int) -> bool:
     return deletes > MAX_DELETES and deletes > MAX_DELETED_SHARE * owned
 
 
-def steps(change: Change, context: Context, waiting: Mapping[str, Held], stopping: set[str]) -> Iterator[Action | Held]:
+def steps(
+    change: Change, context: Context, waiting: Mapping[str, Held], stopping: set[str], bound: Mapping[str, Held]
+) -> Iterator[Action | Held]:
     match change:
         case QueueMissing(name, queue):
             yield Declare(name, queue, claim=True)
@@ -87,7 +105,8 @@ def steps(change: Change, context: Context, waiting: Mapping[str, Held], stoppin
         case OwnershipDiffers(name, owned):
             yield Claim(name, owned)
         case QueueUnwanted(name):
-            yield waiting[name] if name in waiting else removal(change, context, name in stopping)
+            held = waiting.get(name) or (bound.get(name) if name not in context.requests else None)
+            yield held or removal(change, context, name in stopping)
         case PoolDiffers():
             if change.spec is None and change.pool.queue in waiting:
                 return  # its queue stays for now, and so does what drains it

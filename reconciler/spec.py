@@ -9,20 +9,25 @@ from dataclasses import asdict
 from typing import Any
 
 from reconciler.settings import Runtime
-from state.desired import Desired, Worker
+from state.desired import Desired, Queue, Worker
 from state.processes import Limits, LogRules, Pool, WorkerSpec
+from state.retries import dead_letter_of, delay_queues
 
+PLAIN_QUEUE = Queue()
 NO_CODE: Mapping[str, str] = {}
 
 
 def specs_of(desired: Desired, runtime: Runtime, code: Mapping[str, str] = NO_CODE) -> dict[Pool, WorkerSpec]:
     """`code`: the digest of each worker module that is in force, by name. Other code is another spec."""
-    return {pool: spec_of(pool, worker, runtime, code.get(pool.worker, "")) for pool, worker in desired.pools()}
+    return {
+        pool: spec_of(pool, worker, runtime, code.get(pool.worker, ""), desired.queues[pool.queue])
+        for pool, worker in desired.pools()
+    }
 
 
-def spec_of(pool: Pool, worker: Worker, runtime: Runtime, code: str = "") -> WorkerSpec:
+def spec_of(pool: Pool, worker: Worker, runtime: Runtime, code: str = "", queue: Queue = PLAIN_QUEUE) -> WorkerSpec:
     command = tuple(worker.command or python_command(pool, runtime))
-    env = environment(pool, worker, runtime)
+    env = environment(pool, worker, runtime, queue)
     cwd = str(runtime.workers.parent)
     code = "" if worker.command else code
     limits, rules = limits_of(worker), log_rules_of(worker)
@@ -51,7 +56,7 @@ def python_command(pool: Pool, runtime: Runtime) -> tuple[str, ...]:
     return runtime.python, "-P", runtime.entry, "run", pool.worker
 
 
-def environment(pool: Pool, worker: Worker, runtime: Runtime) -> dict[str, str]:
+def environment(pool: Pool, worker: Worker, runtime: Runtime, queue: Queue = PLAIN_QUEUE) -> dict[str, str]:
     """What is set on top of the daemon's environment; the worker's own `env` has the last word."""
     given = {
         "AMQP_URL": runtime.amqp_url,
@@ -60,6 +65,11 @@ def environment(pool: Pool, worker: Worker, runtime: Runtime) -> dict[str, str]:
         "PREFETCH": str(worker.prefetch),
         "WORKERS_FOLDER": str(runtime.workers),
     }
+    if (dead := dead_letter_of(pool.queue, queue)) is not None:
+        given["QUEUE_DEAD_LETTER"] = dead
+    if queue.retry is not None:
+        delays = delay_queues(pool.queue, queue.retry)
+        given["QUEUE_RETRY"] = json.dumps({"attempts": queue.retry.attempts, "queues": delays}, ensure_ascii=False)
     if worker.log_format is not None:
         given["LOG_FORMAT"] = worker.log_format
     if worker.watchdog is not None:  # as sd_watchdog_enabled(3) has it

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from state import retries
 from state.autoscale import Autoscale, Policy
 from state.processes import Pool
 from state.queue import Drift, Pause, Queue
@@ -70,15 +71,15 @@ class Desired(Model):
     @field_validator("queues")
     @classmethod
     def no_circles(cls, queues: dict[str, Queue]) -> dict[str, Queue]:
-        for name, queue in queues.items():
-            if queue.dead_letter == name:
-                raise fault("rejected messages would come back at once (name another)", name, "dead_letter")
+        retries.check(queues)
         return queues
 
     def all_queues(self) -> dict[str, Queue]:
-        """The listed queues and the dead-letter queues they imply."""
-        implied = {q.dead_letter: Queue() for q in self.queues.values() if q.dead_letter is not None}
-        return {**implied, **self.queues}
+        """The listed queues as the broker is to have them, and those that `retry` and `dead_letter` imply."""
+        return {
+            **retries.all_implied(self.queues),
+            **{name: retries.completed(name, queue) for name, queue in self.queues.items()},
+        }
 
     def pools(self) -> Iterator[tuple[Pool, Worker]]:
         for name, queue in self.queues.items():

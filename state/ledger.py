@@ -13,6 +13,8 @@ from typing import Any
 
 from state.file import write_atomically
 from state.observed import binding_of
+from state.queue import Queue
+from state.retries import Implied
 
 UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
 ON_REMOVE = ("keep", "delete-if-empty", "delete", "delete-if-unused")
@@ -20,9 +22,18 @@ ON_REMOVE = ("keep", "delete-if-empty", "delete", "delete-if-unused")
 
 @dataclass(frozen=True)
 class Owned:
-    """A queue or exchange that we made. `on_remove` is what the file said last, for when the entry is gone."""
+    """A queue or exchange that we made. `on_remove` is what the file said last, for when the entry is gone.
+
+    `of`: the queue for whose sake it was made, if it is no entry of the file itself.
+    """
 
     on_remove: str = "delete-if-empty"
+    of: str | None = None
+
+    @classmethod
+    def as_wanted(cls, queue: Queue) -> Owned:
+        """What is to be remembered of it now."""
+        return cls(queue.on_remove, queue.of if isinstance(queue, Implied) else None)
 
 
 @dataclass
@@ -143,15 +154,19 @@ class Ledger:
     def save(self) -> None:
         data: dict[str, Any] = {"version": 1, "brokers": {}, "requests": self.requests}
         for broker, held in self.brokers.items():
-            data["brokers"][broker] = {name: asdict(owned) for name, owned in held.queues.items()}
+            data["brokers"][broker] = {name: _written(owned) for name, owned in held.queues.items()}
             for kind, written in (
-                ("exchanges", {name: asdict(owned) for name, owned in held.exchanges.items()}),
+                ("exchanges", {name: _written(owned) for name, owned in held.exchanges.items()}),
                 ("bindings", sorted(held.bindings)),
                 ("policies", sorted(held.policies)),
             ):
                 if written:
                     data.setdefault(kind, {})[broker] = written
         write_atomically(self.path, json.dumps(data, indent=1, ensure_ascii=False).encode())
+
+
+def _written(owned: Owned) -> dict[str, str]:
+    return {key: value for key, value in asdict(owned).items() if value is not None}
 
 
 def _read(data: Any) -> tuple[dict[str, Holdings], dict[str, bool]]:

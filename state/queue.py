@@ -111,8 +111,11 @@ class Queue(Model):
             raise fault(f"autoscale cannot follow a stream ({way_out})", "workers", scaled, "autoscale")
         if self.type == STREAM and self.dead_letter is not None:
             raise fault("a stream cannot dead-letter (take dead_letter out, or use classic or quorum)")
-        if self.dead_letter is not None and "x-dead-letter-exchange" in self.arguments:
-            raise fault("dead_letter and x-dead-letter-exchange exclude each other (keep one)")
+        if self.type == STREAM and self.retry is not None:
+            raise fault("a stream cannot retry (take retry out, or use classic or quorum)", "retry")
+        if "x-dead-letter-exchange" in self.arguments and (self.dead_letter is not None or self.retry is not None):
+            key = "retry" if self.dead_letter is None else "dead_letter"
+            raise fault(f"{key} and x-dead-letter-exchange exclude each other (keep one)")
         if (size := len(json.dumps(self.arguments, ensure_ascii=False).encode(errors="replace"))) > MAX_ARGUMENTS:
             raise fault(f"they have {size:,} bytes together (RabbitMQ takes about {MAX_ARGUMENTS:,})", "arguments")
         return self

@@ -146,6 +146,6 @@ class Retry(Model):
     """How often a failed message comes back before it goes to the dead-letter queue, and after which delays."""
 
     attempts: int = Field(ge=1, le=1000, description="how often a message is tried in all")
-    delays: Annotated[list[Annotated[Duration, between(0.001, 366 * DAY)]], Field(min_length=1, max_length=100)] = (
-        Field(description="before the second try, the third, …; the last one repeats")
+    delays: Annotated[list[Annotated[Duration, between(0.001, 49 * DAY)]], Field(min_length=1, max_length=100)] = Field(
+        description="before the second try, the third, …; the last one repeats"
     )

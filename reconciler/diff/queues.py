@@ -95,8 +95,8 @@ def diff_queues(
 ) -> Iterator[QueueChange]:
     for name, queue in desired.items():
         yield from diff_queue(name, queue, observed.get(name))
-        if name in owned and owned[name].on_remove != queue.on_remove:
-            yield OwnershipDiffers(name, Owned(queue.on_remove))
+        if name in owned and owned[name] != (wanted := Owned.as_wanted(queue)):
+            yield OwnershipDiffers(name, wanted)
     for name, ours in owned.items():
         if name not in desired:
             yield QueueUnwanted(name, ours, observed.get(name))

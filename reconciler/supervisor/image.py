@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from state.processes import WorkerSpec
 
 # Set for each worker by itself; a module that reads one of them when it is imported is found out by its zygote.
-PER_WORKER = ("QUEUE_NAME", "PREFETCH", "WATCHDOG_USEC")
+PER_WORKER = ("QUEUE_NAME", "PREFETCH", "WATCHDOG_USEC", "QUEUE_RETRY", "QUEUE_DEAD_LETTER")
 # The kernel shows what the command line was at the start; the title of a worker is written into this room.
 ROOM = " " * 300
 

@@ -24,6 +24,7 @@ from state.desired import NOTHING, Desired, Queue, check_name
 from state.ledger import Owned
 from state.observed import ObservedQueue
 from state.processes import ObservedWorker
+from state.retries import completed
 
 
 async def list_queues(request: Request) -> Response:
@@ -107,7 +108,7 @@ async def seen_if_connected(name: str, context: Context) -> ObservedQueue | None
 
 def refuse_other_properties(name: str, queue: Queue, seen: ObservedQueue) -> None:
     have = Properties.seen(seen)
-    differences = list(compare(Properties.wanted(queue), have)) if have else []
+    differences = list(compare(Properties.wanted(completed(name, queue)), have)) if have else []
     if differences:
         raise ApiError(
             409,

@@ -45,6 +45,32 @@ def removes(count: int, owned: int, **context: Any) -> Plan:
     return plan(*(unwanted(f"q{number}") for number in range(count)), owned=owned, **context)
 
 
+def implied(name: str, of: str = "q", **seen: Any) -> QueueUnwanted:
+    return QueueUnwanted(name, Owned(of=of), there(name, **seen))
+
+
+class TestWhatRetriesImply:
+    def test_a_queue_stays_while_messages_come_back_to_it(self) -> None:
+        found = plan(unwanted(), implied("q.retry.1s", ready=3), implied("q.rejected"))
+        assert found.actions == ()
+        assert "3 messages in q.retry.1s come back to it" in next(h.reason for h in found.held if h.name == "q")
+
+    def test_what_was_made_for_its_sake_goes_after_it(self) -> None:
+        names = ["q.retry.1s", "q.retry.1m", "q.rejected", "q.dead"]
+        first = plan(unwanted(), *map(implied, names), owned=5)
+        assert first.actions == (Delete("q", "classic", False, 0),)
+        assert {held.reason for held in first.held} == {"it goes once queue q is gone"}
+        assert {action.name for action in plan(*map(implied, names), owned=4).actions} == set(names)
+
+    def test_an_old_delay_queue_goes_once_it_is_empty(self) -> None:
+        assert plan(implied("q.retry.1s")).actions == (Delete("q.retry.1s", "classic", False, 0),)
+        assert plan(implied("q.retry.1s", ready=1)).actions == ()
+
+    def test_too_many_removals_hold_what_they_imply_too(self) -> None:
+        changes = [change for n in range(9) for change in (unwanted(f"q{n}"), implied(f"q{n}.rejected", f"q{n}"))]
+        assert plan(*changes, owned=18).actions == ()
+
+
 class TestQueues:
     def test_a_missing_one_is_made_and_ours_and_one_to_be_verified_is_not(self) -> None:
         assert plan(QueueMissing("q", Queue())).actions == (Declare("q", Queue(), claim=True),)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from reconciler.spec import specs_of
-from state.processes import Limits, LogRules, WorkerSpec
+from state.processes import Limits, LogRules, Pool, WorkerSpec
 from tests.reconciler.support import POOL, RUNTIME, desired, specs
 
 PLAIN = {"count": 1}
@@ -29,6 +30,17 @@ def test_a_python_worker_is_run_by_our_own_runtime_with_what_it_has_to_know() ->
         "A": "b",
     }
     assert (spec.cwd, spec.grace) == ("/site", 30)
+
+
+def test_a_worker_knows_where_failed_messages_go() -> None:
+    retry = {"attempts": 5, "delays": ["1s", "1m"]}
+    file = desired(q={"workers": {"w": 1}, "retry": retry}, plain={"workers": {"w": 1}, "dead_letter": "lost"})
+    env = specs(file)[POOL].env
+    assert env["QUEUE_DEAD_LETTER"] == "q.dead"
+    assert json.loads(env["QUEUE_RETRY"]) == {"attempts": 5, "queues": ["q.retry.1s", "q.retry.1m"]}
+    plain = specs(file)[Pool("plain", "w")].env
+    assert plain["QUEUE_DEAD_LETTER"] == "lost"
+    assert "QUEUE_RETRY" not in plain
 
 
 def test_any_other_program_is_run_as_it_is_given() -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from state.desired import MAX_COUNT, NOTHING, Desired, Pause, Queue, Worker
 from state.faults import details
 from state.processes import Pool
+from state.retries import Implied
 
 
 def desired(queues: dict[str, Any], **more: Any) -> Desired:
@@ -45,7 +46,7 @@ class TestAQueue:
         }
 
     def test_brings_its_dead_letter_queue_with_it(self) -> None:
-        assert desired({"q": {"dead_letter": "lost"}}).all_queues()["lost"] == Queue()
+        assert desired({"q": {"dead_letter": "lost"}}).all_queues()["lost"] == Implied(of="q")
 
     def test_that_is_listed_is_not_replaced_by_the_implied_one(self) -> None:
         queues = {"q": {"dead_letter": "lost"}, "lost": {"type": "quorum"}}

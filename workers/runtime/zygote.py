@@ -40,7 +40,8 @@ IDLE = 60.0  # seconds without a child after which it ends
 KEPT = 4096  # exit statuses remembered for a daemon that is away
 LONGEST = 4096  # bytes of a message; what is long is in a descriptor
 # What differs from worker to worker of one image: a module that asks for it at import cannot be shared.
-PER_WORKER = (b"QUEUE_NAME", b"SLOT", b"PREFETCH", b"NOTIFY_SOCKET", b"LOG_FILE", b"START_GATE")
+OF_THE_QUEUE = (b"QUEUE_NAME", b"QUEUE_RETRY", b"QUEUE_DEAD_LETTER")
+PER_WORKER = (*OF_THE_QUEUE, b"SLOT", b"PREFETCH", b"NOTIFY_SOCKET", b"LOG_FILE", b"START_GATE")
 
 
 def serve(name: str) -> tuple[Request, type[BaseWorker]]:

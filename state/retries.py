@@ -1,0 +1,102 @@
+"""The queues that `retry` and `dead_letter` imply, and where a queue's failed messages go. Pure.
+
+Of `orders` with delays of 1 s and 1 min: `orders.retry.1s` and `orders.retry.1m`, whose messages expire back into
+`orders`; `orders.rejected`, where the broker puts what others reject, so that the daemon can count it; and
+`orders.dead`, unless `dead_letter` names another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from state.queue import Queue
+from state.topology import Retry
+from state.values import MAX_NAME_BYTES, QueueName, fault
+
+OnRemove = Literal["keep", "delete-if-empty"]
+UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))  # in milliseconds
+# A message that expires in a classic queue is published without a confirm: of 300 that were waiting, a broker that was
+# killed lost 132. A quorum queue keeps each until the other queue has it.
+LOSES_NONE = {"x-overflow": "reject-publish", "x-dead-letter-strategy": "at-least-once"}
+
+
+class Implied(Queue):
+    """A queue that is there for the sake of another, `of`."""
+
+    of: QueueName
+
+
+def dead_letter_of(name: str, queue: Queue) -> str | None:
+    """Where what has failed for good goes; None if the file does not say."""
+    return queue.dead_letter or (f"{name}.dead" if queue.retry else None)
+
+
+def rejected_of(name: str) -> str:
+    return f"{name}.rejected"
+
+
+def delay_queues(name: str, retry: Retry) -> list[str]:
+    """The delay queue of each delay, in their order."""
+    return [f"{name}.retry.{in_words(milliseconds(delay))}" for delay in retry.delays]
+
+
+def milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def in_words(milliseconds: int) -> str:
+    """1500 → 1500ms, 90000 → 90s, 60000 → 1m."""
+    unit, size = next((unit, size) for unit, size in UNITS if milliseconds % size == 0)
+    return f"{milliseconds // size}{unit}"
+
+
+def implied_by(name: str, queue: Queue) -> Iterator[tuple[str, Implied]]:
+    """What has to be there for the queue's failed messages, beside the queue itself."""
+    on_remove: OnRemove = (
+        "keep" if queue.on_remove == "keep" else "delete-if-empty"
+    )  # or what stays would reject into nowhere
+    if (dead := dead_letter_of(name, queue)) is not None:
+        # Classic: no number of looks at it, which are deliveries, can make the broker drop a message.
+        yield dead, Implied(of=name, on_remove=on_remove)
+    if queue.retry is not None:
+        yield rejected_of(name), Implied(of=name, type="quorum", on_remove=on_remove)
+        for delayed, delay in zip(delay_queues(name, queue.retry), queue.retry.delays, strict=True):
+            back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": name}
+            arguments = {"x-message-ttl": milliseconds(delay), **back, **LOSES_NONE}
+            yield delayed, Implied(of=name, type="quorum", arguments=arguments)
+
+
+def completed(name: str, queue: Queue) -> Queue:
+    """The queue as the broker is to have it: what is rejected there goes where the daemon counts it."""
+    if queue.retry is None:
+        return queue
+    arguments: dict[str, Any] = dict(queue.arguments)
+    if queue.type == "quorum" and queue.overflow is None and queue.dead_letter_strategy is None:
+        arguments = LOSES_NONE | arguments
+    return queue.model_copy(update={"dead_letter": rejected_of(name), "arguments": arguments})
+
+
+def all_implied(queues: Mapping[str, Queue]) -> dict[str, Implied]:
+    """One that several share stays if it is to stay for one of them."""
+    found: dict[str, Implied] = {}
+    for name, queue in queues.items():
+        for implied, made in implied_by(name, queue):
+            if implied not in found or made.on_remove == "keep":
+                found[implied] = made
+    return found
+
+
+def check(queues: Mapping[str, Queue]) -> None:
+    """Raises a fault where an implied queue has no place."""
+    taken = {dead: "" for name, queue in queues.items() if (dead := dead_letter_of(name, queue)) is not None}
+    for name, queue in queues.items():
+        if dead_letter_of(name, queue) == name:
+            raise fault("rejected messages would come back at once (name another)", name, "dead_letter")
+        for implied, _ in implied_by(name, queue):
+            if len(implied.encode(errors="replace")) > MAX_NAME_BYTES:
+                raise fault(f"its queue …{implied[-30:]} would have over {MAX_NAME_BYTES} bytes (a shorter name)", name)
+            if implied == dead_letter_of(name, queue):
+                continue
+            if implied in queues or taken.setdefault(implied, name) != name:
+                raise fault(f"it needs a queue {implied}, which is another's here (rename that one)", name, "retry")

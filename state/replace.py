@@ -28,7 +28,7 @@ LOCK_STEP = 0.005
 _AT_FDCWD = -100
 _NOREPLACE, _EXCHANGE = 1, 2
 _NOT_OFFERED = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
-_PART, _READY = ".part", ".tmp"  # how the names of temporary files end: being written, and whole
+_PART, _READY = ".reconciler.part", ".reconciler.tmp"  # how temporary files end: being written, and whole
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -164,7 +164,7 @@ def _write_beside(target: Path, data: bytes, expected: bytes) -> str:
 
 
 def _prefix(target: Path) -> str:
-    return f".{target.name[:100]}."
+    return f".{target.name[:40]}."  # with the rest at most 255 bytes
 
 
 def _digest(data: bytes) -> str:
@@ -187,7 +187,7 @@ def sweep(target: Path) -> None:
 
 
 def _sweep_ready(temporary: str, target: Path) -> None:
-    *_, old, new, _ = os.path.basename(temporary).split(".")
+    old, new = temporary.removesuffix(_READY).split(".")[-2:]
     if _digest(_content(temporary)[1]) not in (old, new):
         if not target.exists() or _digest(_content(target)[1]) != new:
             return  # not ours, and no longer needed where it was: left for a person

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from loguru import logger as log
 
 from reconciler.apply import World, apply
 from reconciler.attempts import Attempts
+from reconciler.autoscale import Decision
 from reconciler.backoff import backoff
 from reconciler.basis import at_stake, basis_of
 from reconciler.broker.broker import Broker
@@ -40,6 +42,7 @@ from state.observed import ObservedBroker, ObservedQueue
 from state.processes import Pool
 
 HELD_POLL_SECONDS = 2.0  # how often a removal that waits for a queue to become empty is looked at
+GATHER_SECONDS = 0.05  # after a turn, within which what workers do by themselves makes one turn, not many
 CALM_AFTER = 20  # turns in a row that each found something to do; more than that is a quarrel with somebody
 
 
@@ -154,7 +157,9 @@ class Loop:
             turn = await self._turn_safely(triggers[0] if triggers else "resync")
             async with self._turned:
                 self._turned.notify_all()
+            ended = time.monotonic()
             await self._pause(turn)
+            await self._gather(ended, turn)
 
     async def _turn_safely(self, trigger: str) -> Turn | None:
         started = time.monotonic()
@@ -188,7 +193,8 @@ class Loop:
         now = time.time()
         self._pauses.look(reading.in_force.desired.paused(now), now)
         self._drop_met_restarts()
-        self.scaler.follow(reading.in_force.desired.scaling(), self.supervisor.observe())
+        scaling = reading.in_force.desired.scaling()
+        self.scaler.follow(scaling, self.supervisor.observe() if scaling else ())
         observed, error = await self._observe(reading.in_force)
         if self.asked is not None and observed is not None:
             self.asked.answer(await self._review(reading, observed, requests))
@@ -250,8 +256,12 @@ class Loop:
     def _counts(self, desired: Desired, now: float) -> dict[Pool, int]:
         """How many processes of each pool are wanted now: the file's count, or what its messages ask for."""
         counts, paused = desired.counts(now), desired.paused(now)
-        decisions = self.scaler.decide(desired.scaling(), self.supervisor.observe())
+        decisions = self._decisions(desired)
         return counts | {pool: d.count for pool, d in decisions.items() if pool.queue not in paused}
+
+    def _decisions(self, desired: Desired) -> dict[Pool, Decision]:
+        scaling = desired.scaling()
+        return self.scaler.decide(scaling, self.supervisor.observe()) if scaling else {}
 
     async def _apply(self, plan: Plan, observed: ObservedBroker | None) -> list[Result]:
         world = World(self.broker, self.supervisor, self.ledger, observed.identity if observed else "")
@@ -263,6 +273,8 @@ class Loop:
 
     def _drop_met_restarts(self) -> None:
         """A process that is gone, or on its way out, need not be replaced any more."""
+        if not self.restarts:
+            return
         there = {(w.pool, w.slot, w.pid) for w in self.supervisor.observe() if not w.leaves}
         self.restarts = frozenset(w for w in self.restarts if (w.pool, w.slot, w.pid) in there)
 
@@ -320,7 +332,7 @@ class Loop:
             workers=self.supervisor.observe(),
             waiting=reading.waiting,
             paused=self._paused(reading.in_force.desired),
-            scaling=self.scaler.decide(reading.in_force.desired.scaling(), self.supervisor.observe()),
+            scaling=self._decisions(reading.in_force.desired),
         )
         return Turn(self.started, reading, observed, error, plan, assess(seen, plan, last, commit=None))
 
@@ -371,6 +383,16 @@ class Loop:
             # A look that follows up on the turn before has that one's reason.
             follows_up = turn is not None and delay < self._resync
             self._triggers.append(turn.status["last_reconcile"]["trigger"] if turn and follows_up else "resync")
+
+    async def _gather(self, ended: float, turn: Turn | None) -> None:
+        """Two hundred workers that become ready one after another are not two hundred turns."""
+        took = turn.status["last_reconcile"]["seconds"] if turn else 0.0
+        until = ended + max(GATHER_SECONDS, 2 * took)
+        while self._triggers == ["exit"] and (left := until - time.monotonic()) > 0:
+            self._woken.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._woken.wait()
 
     def _delay(self, turn: Turn | None) -> float:
         """Seconds until the next turn if nothing wakes the loop before."""

@@ -49,7 +49,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=200, metavar="N")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--peers", default=",".join(PEERS), help="of %(default)s; empty for none")
-    parser.add_argument("--kinds", default="runtime,light", help="of the workers: %(default)s")
+    parser.add_argument("--kinds", default="runtime,light,program", help="of the workers: %(default)s")
     parser.add_argument("--many", type=int, default=1000, metavar="N", help="workers of ours alone; 0 for none")
     parser.add_argument("--kills", type=int, default=5, metavar="N", help="in each round")
     parser.add_argument("--idle", type=float, default=30.0, metavar="SECONDS")
@@ -65,7 +65,11 @@ def read_options() -> argparse.Namespace:
     return options
 
 
-KINDS: dict[str, Visit] = {"runtime": rounds.visit_runtime, "light": rounds.visit_light}
+KINDS: dict[str, Visit] = {
+    "runtime": rounds.visit_runtime,
+    "light": rounds.visit_light,
+    "program": rounds.visit_program,
+}
 
 
 def measure(options: argparse.Namespace, plan: Plan) -> tuple[dict[str, list[Sample]], Sample]:

@@ -10,6 +10,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 QUEUE = "fleet"
 PREFETCH = 10
+LIGHT = (sys.executable, "-P", str(HERE / "handlers" / "light.py"))
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,12 @@ def runtime(count: int) -> Job:
 
 def light(count: int) -> Job:
     """Imports pika and json, says that it is ready, waits."""
-    return Job("light", (sys.executable, "-P", str(HERE / "light.py")), count)
+    return Job("light", LIGHT, count, True)
+
+
+def program(count: int) -> Job:
+    """The same, and nobody is told that it is a Python worker: everybody executes it."""
+    return Job("program", LIGHT, count)
 
 
 def lines() -> Job:

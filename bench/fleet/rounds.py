@@ -70,14 +70,27 @@ def visit_runtime(name: str, peer: Path | None, plan: Plan) -> Sample:
 
 
 def visit_light(name: str, peer: Path | None, plan: Plan) -> Sample:
-    """Workers that do nothing, and one that writes."""
-    job, writer = jobs.light(plan.workers), jobs.lines()
-    with visiting(name, peer, plan, [job, writer]) as manager:
+    """Python workers that do nothing."""
+    job = jobs.light(plan.workers)
+    with visiting(name, peer, plan, [job]) as manager:
+        before = proc.cpu(manager.overhead())
         return {
             "light start": start(manager, job),
+            "light start cpu": proc.cpu(manager.roll.pids | manager.overhead()) - before,
             "light memory": memory(manager),
             "light back": back_again(manager, plan.kills),
             "light stop": stop(manager, job),
+        }
+
+
+def visit_program(name: str, peer: Path | None, plan: Plan) -> Sample:
+    """Programs that do nothing, and one that writes."""
+    job, writer = jobs.program(plan.workers), jobs.lines()
+    with visiting(name, peer, plan, [job, writer]) as manager:
+        return {
+            "program start": start(manager, job),
+            "program back": back_again(manager, plan.kills),
+            "program stop": stop(manager, job),
             "lines": lines(manager, writer),
         }
 

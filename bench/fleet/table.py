@@ -20,9 +20,13 @@ ROWS = {
     "idle": "idle with {n}, % of a core",
     "stop": "{n} → 0, s",
     "light start": "light: 0 → {n} ready, s",
+    "light start cpu": "light: CPU that it took, s",
     "light memory": "light: memory of {n} and what runs them, MiB",
     "light back": "light: kill -9 one → ready again, s",
     "light stop": "light: {n} → 0, s",
+    "program start": "program: 0 → {n} ready, s",
+    "program back": "program: kill -9 one → ready again, s",
+    "program stop": "program: {n} → 0, s",
     "lines": "a worker writes {lines:,} lines: CPU of the daemon, s",
 }
 MANY = {

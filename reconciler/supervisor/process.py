@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-from reconciler.supervisor.oom import oom_kills
+from reconciler.supervisor.oom import oom_kills, oom_kills_lately
 from reconciler.supervisor.parents import Parent
 from reconciler.supervisor.records import Record
 from reconciler.supervisor.report import Report
@@ -28,7 +28,7 @@ class Process:
         self.report = Report(ready=record.ready_since is not None, consumer_tag=record.consumer_tag)
         self.pidfd = pidfd  # readable once the process has ended; -1 after that was told
         self.killed = False  # by us, after its grace
-        self._oom_kills = oom_kills()
+        self._oom_kills = oom_kills_lately()
         self._parent = parent
         self._gate = gate
         self._burial: asyncio.Task[None] | None = None

@@ -57,6 +57,8 @@ class Launcher:
         self._logs = logs
         self._notify = notify
         self._zygotes = zygotes
+        # Read once: decoding it for each of a thousand workers takes longer than all else here.
+        self._inherited = {key: value for key, value in os.environ.items() if key not in PRIVATE}
         self._images: dict[tuple[Pool, str], Image] = {}
 
     def image_of(self, spec: WorkerSpec) -> Image:
@@ -97,13 +99,12 @@ class Launcher:
 
         One that is another user's reaches nothing in the state folder: it has no LOG_FILE that it could open anew.
         """
-        inherited = {key: value for key, value in os.environ.items() if key not in PRIVATE}
         tied = {"SLOT": str(slot), MARKER: str(Mark(self._owner, spec.pool, slot))}
         if spec.limits.user is None:
             tied |= {"NOTIFY_SOCKET": self._notify.address, "LOG_FILE": str(log)}
         else:
             tied |= {"NOTIFY_SOCKET": self._notify.open_address}
-        return {"PYTHONUNBUFFERED": "1", **inherited, **spec.env, **tied}
+        return {"PYTHONUNBUFFERED": "1", **self._inherited, **spec.env, **tied}
 
     async def _start(self, spec: WorkerSpec, slot: int, log: int, path: Path) -> tuple[int, int, Parent]:
         environment = self.environment(spec, slot, path)

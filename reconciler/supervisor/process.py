@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
+from reconciler.supervisor.cgroup import Group
 from reconciler.supervisor.oom import oom_kills, oom_kills_lately
 from reconciler.supervisor.parents import Parent
 from reconciler.supervisor.records import Record
@@ -23,7 +24,7 @@ class Process:
     One of ours waits at its `gate` until `release`: its record is on disk before it may take a message.
     """
 
-    def __init__(self, record: Record, pidfd: int, parent: Parent, gate: int = -1) -> None:
+    def __init__(self, record: Record, pidfd: int, parent: Parent, gate: int = -1, group: Group | None = None) -> None:
         self.record = record
         self.report = Report(ready=record.ready_since is not None, consumer_tag=record.consumer_tag)
         self.pidfd = pidfd  # readable once the process has ended; -1 after that was told
@@ -31,6 +32,7 @@ class Process:
         self._oom_kills = oom_kills_lately()
         self._parent = parent
         self._gate = gate
+        self._group = group
         self._burial: asyncio.Task[None] | None = None
 
     @property
@@ -45,6 +47,8 @@ class Process:
     @property
     def starved(self) -> bool:
         """Whether the kernel has killed for want of memory since it started, and we have not killed it ourselves."""
+        if self._group and self._group.oom_kills is not None:
+            return not self.killed and self._group.oom_kills > 0
         return not self.killed and oom_kills() > self._oom_kills
 
     def release(self) -> None:
@@ -68,7 +72,7 @@ class Process:
         self._signal(signal.SIGCONT)  # a stopped process would not hear the first
 
     def kill(self) -> None:
-        """SIGKILL to all of its group."""
+        """SIGKILL to all of its group, and with its burial to all of its control group."""
         self.killed = True
         self._parent.kill_group(self.pid)
         self._signal(signal.SIGKILL)
@@ -107,6 +111,8 @@ class Process:
 
     async def _bury(self, ended: Callable[[int | None], None]) -> None:
         code = await self._parent.bury(self.pid, self.pidfd)
+        if self._group:
+            await self._group.end()
         os.close(self.pidfd)
         self.pidfd = -1
         self.release()

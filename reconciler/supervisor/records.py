@@ -49,6 +49,7 @@ class Record:
     exit_code: int | None = None  # minus the signal's number if one ended it; None if nobody knows
     reason: str | None = None
     fatal: bool = False  # given up with this death
+    cgroup: str | None = None  # the folder of its control group
 
     @property
     def file_name(self) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 import workers
 from reconciler.errors import Temporary
 from reconciler.supervisor import proc
+from reconciler.supervisor.cgroup import Cgroups, Group
 from reconciler.supervisor.image import Image, image_of
 from reconciler.supervisor.limits import constrain
 from reconciler.supervisor.logfiles import last_lines, log_path, open_log
@@ -52,11 +53,12 @@ class SpawnFailed(Temporary):
 class Launcher:
     """Starts processes whose logs are under `logs`, and who talk to the socket `notify`."""
 
-    def __init__(self, owner: str, logs: Path, notify: NotifySocket, zygotes: Zygotes) -> None:
+    def __init__(self, owner: str, logs: Path, notify: NotifySocket, zygotes: Zygotes, cgroups: Cgroups) -> None:
         self._owner = owner
         self._logs = logs
         self._notify = notify
         self._zygotes = zygotes
+        self._cgroups = cgroups
         # Read once: decoding it for each of a thousand workers takes longer than all else here.
         self._inherited = {key: value for key, value in os.environ.items() if key not in PRIVATE}
         self._images: dict[tuple[Pool, str], Image] = {}
@@ -136,16 +138,28 @@ class Launcher:
             os.close(gate)  # it waits there, and ends
             code = await parent.bury(pid, -1)
             raise SpawnFailed(_at_once(error, code, path)) from error
+        start_time = stat.start_time if stat else 0
+        group = await self._enter(pid, start_time, pidfd, gate, parent)
         record = Record(
             pid=pid,
-            start_time=stat.start_time if stat else 0,
+            start_time=start_time,
             boot_id=proc.boot_id(),
             spec=spec,
             slot=slot,
             log_path=str(path),
             started_at=now,
+            cgroup=str(group.path) if group else None,
         )
-        return Process(record, pidfd, parent, gate)
+        return Process(record, pidfd, parent, gate, group)
+
+    async def _enter(self, pid: int, start_time: int, pidfd: int, gate: int, parent: Parent) -> Group | None:
+        try:
+            return await self._cgroups.enter(pid, start_time)
+        except BaseException:  # nobody wants it any more
+            os.close(pidfd)
+            os.close(gate)
+            await parent.bury(pid, -1)
+            raise
 
 
 def _at_once(error: OSError, code: int | None, log: Path) -> str:

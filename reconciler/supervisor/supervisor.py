@@ -18,6 +18,7 @@ from pathlib import Path
 
 from reconciler.errors import Permanent
 from reconciler.supervisor import proc
+from reconciler.supervisor.cgroup import Cgroups
 from reconciler.supervisor.checkup import Checkup
 from reconciler.supervisor.event import Event
 from reconciler.supervisor.marker import owner_of
@@ -62,6 +63,7 @@ class Supervisor:
         self._tidying: asyncio.TimerHandle | None = None
         self._shop: Workshop | None = None
         self._zygotes: Zygotes | None = None
+        self._cgroups: Cgroups | None = None
         self._checkup: Checkup | None = None
         self._rotating: asyncio.Task[None] | None = None
         self._given_up: dict[tuple[Pool, int], Record] = {}  # by an earlier daemon
@@ -154,6 +156,8 @@ class Supervisor:
         await self._until_groups_vanished()
         if self._zygotes:
             await self._zygotes.close()
+        if self._cgroups:
+            await self._cgroups.close()
         self._let_go()
 
     def leave(self) -> None:
@@ -174,9 +178,10 @@ class Supervisor:
         loop, owner = asyncio.get_running_loop(), owner_of(self.folder)
         cold = StartQueue(loop)
         zygotes = self._zygotes = Zygotes(self.folder / "zygotes", loop, cold)
+        cgroups = self._cgroups = Cgroups.find(owner)
         self._shop = Workshop(
             loop=loop,
-            launcher=Launcher(owner, self.logs, self._notify, zygotes),
+            launcher=Launcher(owner, self.logs, self._notify, zygotes, cgroups),
             records=self._records,
             cold=cold,
             forks=StartQueue(loop, FORKS_AT_ONCE),
@@ -186,7 +191,8 @@ class Supervisor:
             gone=self._gone,
         )
         await zygotes.reconnect()
-        survivors = find_survivors(self._records, owner, zygotes)
+        survivors = find_survivors(self._records, owner, zygotes, cgroups)
+        await cgroups.sweep()
         self._given_up = self._records.given_up()
         rotation = Rotation(self.logs, self._reopen_log, lambda: self._records.expire(time.time()))
         self._rotating = loop.create_task(rotation.run(self._writers))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.supervisor import proc
+from reconciler.supervisor.cgroup import Cgroups
 from reconciler.supervisor.logfiles import last_lines
 from reconciler.supervisor.marker import MARKER, Mark, read_mark
 from reconciler.supervisor.parents import Daemon, ForkedBy, Parent, Stranger, kill_if
@@ -41,22 +42,23 @@ class Survivors:
         return {(process.record.spec.pool, process.record.slot) for process in self.adopt}
 
 
-def find_survivors(records: Records, owner: str, zygotes: Zygotes) -> Survivors:
+def find_survivors(records: Records, owner: str, zygotes: Zygotes, cgroups: Cgroups) -> Survivors:
     """Opens a pidfd on each that lives, files the dead as ended, and kills what dead workers left behind."""
     found = Survivors()
     for record in sorted(records.load(), key=lambda record: -record.started_at):
-        process = _hold(record, zygotes)
+        cgroups.know(record.cgroup)
+        process = _hold(record, zygotes, cgroups)
         if process is None:
             _file_as_ended(records, record, zygotes)
         elif record.stopping or (record.spec.pool, record.slot) in found.slots:
             found.drain.append(process)
         else:
             found.adopt.append(process)
-    _look_for_marks(found, owner, zygotes)
+    _look_for_marks(found, owner, zygotes, cgroups)
     return found
 
 
-def _hold(record: Record, zygotes: Zygotes) -> Process | None:
+def _hold(record: Record, zygotes: Zygotes, cgroups: Cgroups) -> Process | None:
     if not _is(record):
         return None
     try:
@@ -66,7 +68,8 @@ def _hold(record: Record, zygotes: Zygotes) -> Process | None:
     if not _is(record):  # the number may have passed on meanwhile
         os.close(pidfd)
         return None
-    return Process(record, pidfd, _parent_of(record.pid, zygotes))
+    group = cgroups.group_of(record.pid, record.start_time)
+    return Process(record, pidfd, _parent_of(record.pid, zygotes), group=group)
 
 
 def _parent_of(pid: int, zygotes: Zygotes) -> Parent:
@@ -100,7 +103,7 @@ def _code_of(record: Record, zygotes: Zygotes) -> int | None:
     return zygotes.take_code(record.pid)
 
 
-def _look_for_marks(found: Survivors, owner: str, zygotes: Zygotes) -> None:
+def _look_for_marks(found: Survivors, owner: str, zygotes: Zygotes, cgroups: Cgroups) -> None:
     marked = _marked(owner)
     known = found.pids
     for pid, mark in marked.items():
@@ -108,7 +111,7 @@ def _look_for_marks(found: Survivors, owner: str, zygotes: Zygotes) -> None:
         if not stat or not stat.alive or stat.session in known:
             continue
         if stat.session == pid and (mark.pool, mark.slot) not in found.slots:
-            found.drain.extend(_hold_unrecorded(stat, mark, zygotes))
+            found.drain.extend(_hold_unrecorded(stat, mark, zygotes, cgroups))
         elif stat.session != pid and stat.session not in marked:
             kill_if(pid, stat.session, str(mark))
 
@@ -118,7 +121,7 @@ def _marked(owner: str) -> dict[int, Mark]:
     return {pid: mark for pid, mark in marks if mark and mark.owner == owner}
 
 
-def _hold_unrecorded(stat: proc.Stat, mark: Mark, zygotes: Zygotes) -> list[Process]:
+def _hold_unrecorded(stat: proc.Stat, mark: Mark, zygotes: Zygotes, cgroups: Cgroups) -> list[Process]:
     record = Record(
         pid=stat.pid,
         start_time=stat.start_time,
@@ -130,5 +133,5 @@ def _hold_unrecorded(stat: proc.Stat, mark: Mark, zygotes: Zygotes) -> list[Proc
     )
     with suppress(OSError):
         record.log_path = os.readlink(f"/proc/{stat.pid}/fd/1")
-    process = _hold(record, zygotes)
+    process = _hold(record, zygotes, cgroups)
     return [process] if process else []

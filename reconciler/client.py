@@ -38,10 +38,7 @@ class Client:
 
     def call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         """The answer's body. Raises NoDaemon, or ClickException with the daemon's own words if it refuses."""
-        try:
-            answer = self.http.request(method, path, **request)
-        except httpx.HTTPError as error:
-            raise NoDaemon(f"no reconciler answers at {self.url}: {error} (start it with reconciler run)") from None
+        answer = self._ask(method, path, **request)
         try:
             body = answer.json()
         except ValueError:
@@ -49,6 +46,19 @@ class Client:
         if answer.status_code >= 400:
             raise click.ClickException(str(body.get("error", answer.text)))
         return dict(body)
+
+    def text(self, path: str) -> str:
+        """A body that is not JSON. Raises as `call` does."""
+        answer = self._ask("GET", path)
+        if answer.status_code >= 400:
+            self.call("GET", path)
+        return answer.content.decode(errors="replace")
+
+    def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            return self.http.request(method, path, **request)
+        except httpx.HTTPError as error:
+            raise NoDaemon(f"no reconciler answers at {self.url}: {error} (start it with reconciler run)") from None
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         return self.call("GET", path, params={k: v for k, v in query.items() if v is not None})

@@ -19,17 +19,21 @@ from reconciler.broker.broker import Broker
 from reconciler.broker.embedded import EmbeddedBroker
 from reconciler.events import Events
 from reconciler.intake import Intake
-from reconciler.loop import Loop
+from reconciler.loop import Loop, Turn
 from reconciler.modules import Modules
 from reconciler.pauses import Pauses
+from reconciler.plan import Result
 from reconciler.presence import CannotStart, announce, only_one, withdraw
+from reconciler.recorder import Recorder
 from reconciler.scout import Scout
 from reconciler.settings import Runtime, Settings
+from reconciler.source import source_of
 from reconciler.supervisor import Event, Supervisor
 from reconciler.watch import Watch
 from reconciler.web.app import create_app
 from reconciler.web.context import Context
 from state.file import DesiredFile, sweep_atomic
+from state.history import History
 from state.ledger import Ledger
 
 # Changes of a worker that a turn has to see at once; the others only change what the next turn sees.
@@ -190,10 +194,12 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
             create_app(context), lifespan="off", log_config=None, date_header=False, timeout_graceful_shutdown=1
         )
     )
-    watch = Watch(settings.file, settings.workers, lambda: loop.wake("file"))
+    watch = Watch(settings.file, settings.workers, context.file_changed)
     running = [
         asyncio.create_task(loop.run(), name="the loop"),
         asyncio.create_task(watch.run(), name="the watch on the file"),
+        asyncio.create_task(context.source.run(), name="the file's source"),
+        asyncio.create_task(context.recorder.run(), name="the history"),
         asyncio.create_task(Scout(loop, context.events).run(), name="the watch on autoscaled queues"),
         asyncio.create_task(server.serve(sockets=[listener.dup()]), name="the web server"),
     ]
@@ -214,6 +220,7 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
         else:
             await drain(supervisor, stop)
         await asyncio.wait(running, timeout=5)
+        await context.recorder.settle()
         await context.modules.close()
         await loop.broker.close()
 
@@ -243,11 +250,19 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor]:
     ledger = Ledger.load(settings.state / "ledger.json")
     if ledger.broken:
         log.error("{}", ledger.broken)
-    intake = Intake(file, modules, settings.state / "last-good.yaml")
+    recorder = Recorder(History(settings.state / "history"))
+    source = source_of(settings, file, recorder.note, recorder.history, events, on_news=lambda: loop.wake("file"))
+    recorder.source = source
+    intake = Intake(file, modules, settings.state / "last-good.yaml", source.admits)
     pauses = Pauses(settings.state / "pauses.json")
     loop = Loop(intake, broker, supervisor, ledger, runtime, events, settings.resync, pauses)
-    context = Context(settings, file, loop, modules, events)
-    loop.observer = context.metrics.turned
+    context = Context(settings, file, loop, modules, events, source, recorder)
+
+    def on_turn(turn: Turn, results: list[Result]) -> None:
+        context.metrics.turned(turn, results)
+        recorder.turned(turn, results)
+
+    loop.observer = on_turn
     return context, supervisor
 
 

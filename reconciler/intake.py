@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,8 +57,16 @@ class Reading:
 class Intake:
     """Reads `file` into force, step by step, never blocking the loop."""
 
-    def __init__(self, file: DesiredFile, modules: Modules, last_good: Path) -> None:
+    def __init__(
+        self,
+        file: DesiredFile,
+        modules: Modules,
+        last_good: Path,
+        admits: Callable[[str], str | None] = lambda revision: None,
+    ) -> None:
+        """`admits` tells why a revision must not come into force, whatever it says; None if it may."""
         self._file = file
+        self._admits = admits
         self._modules = modules
         self._last_good = last_good
         self._last_code = last_good.with_suffix(".code.json")
@@ -97,6 +105,8 @@ class Intake:
             return Reading(self._in_force, waiting=("the file was saved this very moment",), settles_in=wait)
         if snapshot.data is None:
             return self._faulty([Fault(1, 1, "", snapshot.error or "the file is missing", self._file.path.name)])
+        if why := self._admits(snapshot.revision):
+            return Reading(self._in_force, waiting=(why,))
         desired = await self._parse(snapshot)
         if isinstance(desired, Rejected):
             return self._faulty(desired.faults)

@@ -17,7 +17,7 @@ def option(name: str, variable: str, text: str, **more: Any) -> Callable[[Any], 
 PORT = click.IntRange(0, 65535)
 SECONDS = click.FloatRange(0.1, 86400)
 OPTIONS = [
-    option("--file", "RECONCILER_FILE", "The desired state.", default="queues.yaml", show_default=True),
+    option("--file", "RECONCILER_FILE", "The desired state.  [default: queues.yaml]"),
     option("--workers", "RECONCILER_WORKERS", "Worker modules.  [default: workers/ beside the file]"),
     option("--state", "RECONCILER_STATE", "Ledger, records, logs, broker.  [default: var/ beside the file]"),
     option("--host", "RECONCILER_HOST", "Where API and pages listen.", default="127.0.0.1", show_default=True),
@@ -33,8 +33,34 @@ OPTIONS = [
         type=click.Choice(["drain", "leave"]),
         show_default=True,
     ),
+    option(
+        "--git",
+        "RECONCILER_GIT",
+        "commit: each write of a file in a git work tree is a commit of that file alone.",
+        default="off",
+        type=click.Choice(["off", "commit"]),
+        show_default=True,
+    ),
+    option("--git-url", "RECONCILER_GIT_URL", "Follow a branch of this repository, and push writes to it."),
+    option("--git-branch", "RECONCILER_GIT_BRANCH", "The branch.  [default: the repository's own default]"),
+    option("--git-path", "RECONCILER_GIT_PATH", "The file in it.", default="queues.yaml", show_default=True),
+    option(
+        "--git-interval",
+        "RECONCILER_GIT_INTERVAL",
+        "Seconds between looks at the remote.",
+        default=60.0,
+        type=SECONDS,
+        show_default=True,
+    ),
+    option("--git-secret", "RECONCILER_GIT_SECRET", "Of the forge's push hook, POST /hooks/git."),
+    option(
+        "--git-verify",
+        "RECONCILER_GIT_VERIFY",
+        "Take signed commits only: yes (as git is configured), or a file of allowed SSH signers.",
+    ),
 ]
-NAMES = ("file", "workers", "state", "host", "port", "resync", "amqp_url", "management_url", "on_exit")
+NAMES = ["file", "workers", "state", "host", "port", "resync", "amqp_url", "management_url", "on_exit"]
+NAMES += ["git", "git_url", "git_branch", "git_path", "git_interval", "git_secret", "git_verify"]
 
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -41,6 +41,8 @@ def status_view(status: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [Text.from_markup(headline(status))]
     if status["file_error"]:
         parts.append(Text(status["file_error"], style="red"))
+    if (git := status.get("git")) and git["error"]:
+        parts.append(Text(f"git: {git['error']}", style="yellow"))
     if held := status["held"]:
         parts += [
             Text.from_markup(f"[yellow]held[/] {escape(h['queue'])}: {escape(h['reason'])}") for h in held["actions"]
@@ -58,7 +60,8 @@ def headline(status: Mapping[str, Any]) -> str:
     where = (
         f"RabbitMQ {broker['version']}" if broker["connected"] else f"[red]no broker: {escape(str(broker['error']))}[/]"
     )
-    return f"{synced}, {healthy}, revision {status['revision'][:12]}, {where}"
+    commit = f" (commit {status['commit'][:8]})" if status["commit"] else ""
+    return f"{synced}, {healthy}, revision {status['revision'][:12]}{commit}, {where}"
 
 
 def queue_rows(queues: Mapping[str, Any]) -> Iterable[Sequence[str]]:
@@ -153,3 +156,27 @@ def action_line(action: Mapping[str, Any]) -> str:
 
 def in_brackets(words: Sequence[str]) -> str:
     return f" [dim]({escape('; '.join(words))})[/]" if words else ""
+
+
+RESULTS = {"synced": "green", "held": "yellow", "faults": "red", "pending": "cyan", "superseded": "dim"}
+
+
+def history_view(found: Mapping[str, Any]) -> RenderableType:
+    rows = []
+    for entry in found["revisions"]:
+        colour = RESULTS.get(entry["result"], "white")
+        result = f"[{colour}]{escape(entry['result'])}[/]" + (f": {escape(entry['reason'])}" if entry["reason"] else "")
+        mark = "*" if entry["revision"] == found["in_force"] and entry["in_force"] else " "
+        commit = entry["commit"][:8] if entry["commit"] else "-"
+        names = [escape(str(entry[key] or "-")) for key in ("via", "by", "text")]
+        rows.append((mark + entry["revision"][:12], entry["at"][:19].replace("T", " "), *names, commit, result))
+    shown: list[RenderableType] = [table(("REVISION", "AT (UTC)", "VIA", "BY", "CHANGE", "COMMIT", "RESULT"), rows)]
+    if found["error"]:
+        shown.append(Text(found["error"], style="red"))
+    return Group(*shown)
+
+
+def diff_view(lines: Iterable[str]) -> Text:
+    styles = {"+++": "bold", "---": "bold", "@@ ": "cyan"}
+    colours = {"+": "green", "-": "red"}
+    return Text("\n").join(Text(line, styles.get(line[:3], colours.get(line[:1], ""))) for line in lines)

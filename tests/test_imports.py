@@ -35,6 +35,8 @@ MAY_IMPORT = {
     "reconciler.attempts": ("state", "reconciler.plan", "reconciler.errors", "reconciler.backoff"),
     "reconciler.settings": ("workers",),  # to know where the worker's entry is
     "reconciler.spec": ("state", "reconciler.settings"),
+    "reconciler.source": ("state", "reconciler.errors", "reconciler.events", "reconciler.settings"),
+    "reconciler.recorder": ("state", "reconciler.intake", "reconciler.loop", "reconciler.plan", "reconciler.source"),
     "reconciler.journal": (),
     "reconciler.broker": ("state", "reconciler.errors", "reconciler.plan"),
     # … `workers` to know where the script is that changes the user
@@ -44,6 +46,7 @@ MAY_IMPORT = {
 MAY_NOT_IMPORT = {
     "reconciler.web": ("reconciler.broker", "reconciler.supervisor", "reconciler.daemon", "reconciler.cli"),
     "reconciler.loop": ("reconciler.web", "reconciler.daemon", "reconciler.cli"),
+    "reconciler.source": ("reconciler.web", "reconciler.loop", "reconciler.intake"),
     "reconciler.apply": ("reconciler.web", "reconciler.broker", "reconciler.supervisor", "reconciler.loop"),
 }
 PURE = (

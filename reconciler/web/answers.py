@@ -67,13 +67,13 @@ async def read_json(request: Request, *, optional: bool = False) -> dict[str, An
     return body
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, most: int = MAX_BODY) -> bytes:
     parts, size = [], 0
     try:
         async for part in request.stream():
             size += len(part)
-            if size > MAX_BODY:
-                raise ApiError(413, f"the body is over {MAX_BODY:,} bytes (send less at once)")
+            if size > most:
+                raise ApiError(413, f"the body is over {most:,} bytes (send less at once)")
             parts.append(part)
     except ClientDisconnect:
         raise ApiError(400, "the body was cut short (send it again)") from None

@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reconciler.web import explain, logs, metrics, pages, pauses, queues, restarts, system, workers
+from reconciler.web import explain, history, hooks, logs, metrics, pages, pauses, queues, restarts, system, workers
 from reconciler.web.answers import ERRORS, answer, on_error
 from reconciler.web.context import Context
 
@@ -41,6 +41,10 @@ ROUTES = [
     Route("/plan", system.plan),
     Route("/explain/{queue_name:path}", explain.explain_queue),
     Route("/sync", system.sync, methods=["POST"]),
+    Route("/history", history.history),
+    Route("/history/{revision}", history.text),
+    Route("/rollback/{revision}", history.rollback, methods=["POST"]),
+    Route("/hooks/git", hooks.git, methods=["POST"]),
     Route("/events", system.events),
     Route("/healthz", system.healthz),
     Route("/readyz", system.readyz),

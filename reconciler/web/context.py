@@ -16,9 +16,12 @@ from reconciler.journal import LogFollower
 from reconciler.loop import Loop, Turn
 from reconciler.metrics import Metrics
 from reconciler.modules import Modules
+from reconciler.recorder import Recorder
 from reconciler.review import Review
 from reconciler.settings import Settings
+from reconciler.source import Source
 from reconciler.usage import Usage
+from reconciler.web.callers import origin_of
 from reconciler.web.preconditions import only_if
 from state.file import DesiredFile, Edit
 from state.observed import ObservedQueue
@@ -36,6 +39,8 @@ class Context:
     loop: Loop
     modules: Modules
     events: Events
+    source: Source
+    recorder: Recorder
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     usage: Usage = field(default_factory=Usage)
     follower: LogFollower = field(default_factory=LogFollower)
@@ -56,9 +61,14 @@ class Context:
         names = [*self.loop.intake.in_force.desired.all_queues(), *self.loop.ledger_names()]
         return dict((await self.loop.broker.observe(names)).queues)
 
+    def file_changed(self) -> None:
+        """Something has changed on disk, perhaps the file."""
+        self.source.look()
+        self.loop.wake("file")
+
     async def write(self, edit: Edit, request: Request, *, may_create: bool = False) -> Write:
         """Edits the file as `request` asks for it, and wakes the loop. Raises as `DesiredFile.edit` does."""
-        written = await asyncio.to_thread(self.file.edit, edit, may_create=may_create, only_if=only_if(request))
+        written = await self.source.write(edit, origin_of(request), may_create=may_create, only_if=only_if(request))
         self.loop.wake("api")
         return Write(self, written.revision, written.number)
 

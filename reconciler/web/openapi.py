@@ -7,15 +7,19 @@ from typing import Any
 
 from reconciler import __version__
 from state.desired import MAX_COUNT, Queue
+from state.history import KEPT, RESULTS
 from state.processes import WorkerState
 
 Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "integer"}
+MAYBE: Schema = {"type": ["string", "null"]}
 ANY: Schema = {}
 ERROR_TEXTS = {
     400: "malformed",
+    401: "not signed",
+    403: "the signature is wrong",
     404: "no such queue, worker or pid",
     409: "it conflicts with the file or the broker",
     412: "the file is at none of the revisions in If-Match",
@@ -73,7 +77,7 @@ def fields(**properties: Schema) -> Schema:
 
 
 def paths() -> Schema:
-    return {**queue_paths(), **worker_paths(), **log_paths(), **system_paths()}
+    return {**queue_paths(), **worker_paths(), **log_paths(), **history_paths(), **system_paths()}
 
 
 def queue_paths() -> Schema:
@@ -149,6 +153,24 @@ def log_paths() -> Schema:
         "/logs/workers/raw/{pid}": page("The whole log", [pid], "text/plain", 404),
         "/workers/view-logs/{pid}": page("The log viewer", [pid], "text/html", 404),
         "/logs/workers/view-logs/{pid}": page("The log viewer", [pid], "text/html", 404),
+    }
+
+
+def history_paths() -> Schema:
+    revision = path_parameter("revision", {**TEXT, "description": "or at least its first 4 characters"})
+    limit = query("limit", {"type": "integer", "minimum": 1, "maximum": KEPT}, "how many, the newest")
+    entry = fields(revision=TEXT, at=TEXT, by=MAYBE, via=TEXT, text=TEXT, result={"enum": list(RESULTS)}, commit=MAYBE)
+    listed = fields(in_force=TEXT, revisions={"type": "array", "items": entry}, error=MAYBE)
+    done = fields(message=TEXT, revision=TEXT, unchanged={"type": "boolean"}, converged={"type": "boolean"})
+    hook = post("A forge tells that somebody has pushed", [], {"type": "object"}, fields(message=TEXT), 202)
+    hook["post"]["responses"] |= {str(code): said(ERROR_TEXTS[code], ref("Error")) for code in (401, 403)}
+    return {
+        "/history": get("What was in force, the newest first", [limit], listed, 400),
+        "/history/{revision}": page("What the file said", [revision], "application/yaml", 404, 409),
+        "/rollback/{revision}": post(
+            "Write an old revision into the file", [revision, WAIT, IF_MATCH], fields(), done, 200, 202, required=False
+        ),
+        "/hooks/git": hook,
     }
 
 

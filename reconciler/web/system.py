@@ -20,13 +20,24 @@ from reconciler.web.streams import Sent, stream
 
 
 async def status(request: Request) -> Response:
-    return answer(status_of(context_of(request)))
+    return answer(await with_git(status_of(context_of(request)), context_of(request)))
 
 
 def status_of(context: Context) -> dict[str, Any]:
     if context.loop.last is None:
         raise ApiError(503, "the first reconciliation has not ended yet (ask again in a moment)")
     return with_reasons(context.loop.last.status, context.loop.scaler.decisions)
+
+
+async def with_git(status: dict[str, Any], context: Context) -> dict[str, Any]:
+    """The status with the commit of the file in force, and what git says of the one that is not."""
+    data = context.loop.intake.in_force.data
+    git = await context.source.view(data)
+    commit = await context.source.commit_of(data)
+    if git and git["mode"] == "follow" and status["file_error"]:
+        where = f" (commit {(git['commit'] or '')[:12]})"
+        status = status | {"file_error": "\n".join(line + where for line in status["file_error"].splitlines())}
+    return status | {"commit": commit, "git": git}
 
 
 async def plan(request: Request) -> Response:
@@ -47,7 +58,7 @@ async def sync(request: Request) -> Response:
     await context.loop.until(lambda turn: turn.number > number and is_settled(turn), seconds)
     if asked is not None and asked.moved:  # in the moment between the review and the turn
         raise plan_moved(asked.moved)
-    return answer(status_of(context))
+    return answer(await with_git(status_of(context), context))
 
 
 def is_settled(turn: Turn) -> bool:

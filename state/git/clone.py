@@ -16,6 +16,7 @@ from state.git.run import Done, Git, GitFailed
 from state.origin import Origin
 
 FETCH_SECONDS = 120.0
+FAR = 200  # commits that are looked at to see whether a branch went forward or was rewritten
 FIRST_SECONDS = 900.0  # a server that cannot filter sends every file of the commit
 TIP = "refs/reconciler/tip"
 BROKEN = (
@@ -111,6 +112,7 @@ class Clone:
         self.path = path
         self._given_branch = branch
         self._signers = signers
+        self._filters = False  # does the remote leave out what we do not ask for?
         self._folder = folder
         config: dict[str, str] = self.remote.config()
         if signers:
@@ -131,9 +133,9 @@ class Clone:
         for lock in self._folder.rglob("*.lock"):
             lock.unlink(missing_ok=True)
 
-    async def renew(self) -> None:
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
-        await self.prepare()
+    def discard(self) -> None:
+        """Deletes the clone. `prepare` makes it anew."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     async def tip(self) -> str | None:
         """The commit that was fetched last."""
@@ -162,15 +164,28 @@ class Clone:
         return found[0]
 
     async def _fetch(self, first: bool) -> None:
-        await self._git(
+        done = await self._git(
             "fetch", "-q", "--depth=1", "--filter=blob:none", "--no-tags", "--no-write-fetch-head", "--force",
             "--no-recurse-submodules", "origin", f"refs/heads/{self.branch}:{TIP}",
             seconds=FIRST_SECONDS if first else FETCH_SECONDS,
         )  # fmt: skip
+        self._filters = "filtering not recognized" not in done.error
 
-    async def follows(self, commit: str, known: str) -> bool:
-        """Is `known` a parent of `commit`?"""
-        return f"parent {known}" in (await self._git("cat-file", "commit", commit)).out.decode(errors="replace")
+    async def relation(self, commit: str, known: str) -> str | None:
+        """How `commit` stands to `known`: forward, or rewritten; None if that is too far to see."""
+        if f"parent {known}" in (await self._git("cat-file", "commit", commit)).out.decode(errors="replace"):
+            return "forward"
+        if not self._filters:  # more commits would bring their files, too
+            return None
+        await self._git(
+            "fetch", "-q", f"--depth={FAR}", "--filter=tree:0", "--no-tags", "--no-write-fetch-head",
+            "--no-recurse-submodules", "origin", f"refs/heads/{self.branch}",
+            seconds=FETCH_SECONDS,
+        )  # fmt: skip
+        if (await self._git.ask("merge-base", "--is-ancestor", known, commit)).status == 0:
+            return "forward"
+        count = (await self._git("rev-list", "--count", "--first-parent", commit)).text
+        return "rewritten" if int(count) < FAR else None
 
     async def verify(self, commit: str) -> None:
         """Raises Unsigned if the commit has no good signature of somebody we trust."""
@@ -210,11 +225,15 @@ class Clone:
         await self.verify(made)
         return made
 
-    async def push(self, commit: str) -> None:
-        """Moves the remote's branch to `commit`, never by force. Raises Moved, PushRefused."""
-        target = f"{commit}:refs/heads/{self.branch}"
+    async def push(self, commit: str, parent: str) -> None:
+        """Moves the remote's branch from `parent` to its child `commit`. Raises Moved, PushRefused.
+
+        The lease forces nothing, as a child is a step forward; it keeps a branch that was deleted from coming back.
+        """
+        branch = f"refs/heads/{self.branch}"
         done = await self._git.ask(
-            "push", "--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no", "origin", target,
+            "push", "--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no",
+            f"--force-with-lease={branch}:{parent}", "origin", f"{commit}:{branch}",
             seconds=FETCH_SECONDS,
         )  # fmt: skip
         if done.status:

@@ -77,6 +77,10 @@ class WorkTree:
         place = await self.place()
         return await author_of(Git(place.root), commit) if place else None
 
+    async def branch(self, place: Place) -> str | None:
+        """The branch that is checked out; None while HEAD is detached."""
+        return (await Git(place.root).ask("symbolic-ref", "-q", "--short", "HEAD")).text or None
+
     def signature(self, place: Place) -> tuple[tuple[int, int] | None, ...]:
         """Differs whenever HEAD may have moved; cheap."""
         names = ("HEAD", "index", "logs/HEAD")

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from reconciler import __version__
-from reconciler.commands import daemon, file, history, once, queues, why, workers
+from reconciler.commands import daemon, file, history, once, queues, takeover, why, workers
 
-LATER = {"import", "dead-letters", "redrive"}
-LATER |= {"adopt", "forget", "token"}
+LATER = {"dead-letters", "redrive"}
+LATER |= {"forget", "token"}
 
 
 class Commands(click.Group):
@@ -45,7 +45,7 @@ def cli() -> None:
 
 
 # In the order of use, which is the order of `--help`.
-for room in (daemon, file, once, queues, workers, why, history):
+for room in (daemon, file, once, takeover, queues, workers, why, history):
     for command in room.COMMANDS:
         cli.add_command(command)
 

@@ -30,6 +30,10 @@ class NoSuchExchange(Temporary):
     """There is no such exchange at the broker now (list it in queues.yaml)."""
 
 
+class NotListed(Permanent):
+    """This is not in queues.yaml (list it first)."""
+
+
 class Refused(Permanent):
     """The broker refused this."""
 

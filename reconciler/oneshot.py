@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote, urlsplit
 
 import click
 
+from reconciler.adoption import Adoptable, adoption, all_adoptable
 from reconciler.apply import World, apply
 from reconciler.basis import at_stake, basis_of
 from reconciler.broker.broker import Broker
 from reconciler.diff import diff_queues
-from reconciler.errors import BrokerUnreachable
+from reconciler.errors import BrokerUnreachable, ReconcilerError
 from reconciler.modules import RESERVED
 from reconciler.plan import Context, Plan, Result, make_plan
 from reconciler.presence import known_daemon
@@ -75,12 +77,17 @@ def missing_modules(desired: Desired, data: bytes, name: str, folder: Path) -> l
     return found
 
 
-def broker_of(settings: Settings) -> Broker:
-    """The broker of the settings, else the embedded one of a daemon that runs. Raises ClickException."""
+def broker_of(settings: Settings, vhost: str | None = None) -> Broker:
+    """The broker of the settings, else the embedded one of a daemon that runs. Raises ClickException.
+
+    `vhost`: another virtual host than the URL's.
+    """
     known = known_daemon(settings.state) or {}
     amqp_url = settings.amqp_url or known.get("amqp_url")
     if not amqp_url:
         raise click.ClickException("there is no broker (set AMQP_URL, or start one with reconciler run)")
+    if vhost is not None:
+        amqp_url = urlsplit(amqp_url)._replace(path=f"/{quote(vhost, safe='')}").geturl()
     try:
         return Broker(amqp_url, settings.management_url or (None if settings.amqp_url else known.get("management_url")))
     except ValueError as error:
@@ -173,6 +180,32 @@ def taken(asked: Confirmation, review: Review) -> frozenset[str]:
     if asked.moved:
         raise click.ClickException(in_words(asked.moved))
     return asked.allowed
+
+
+def adopt_once(settings: Settings, asked: Sequence[tuple[Adoptable, str]] | None) -> list[tuple[str, str | None]]:
+    """Takes ownership without a daemon; for each what came of it, or what is wrong. None: of all that can be adopted.
+
+    The caller holds the lock on the state folder. Raises ClickException, OSError.
+    """
+
+    async def seen() -> Sight:
+        broker = broker_of(settings)
+        try:
+            return await look(settings, broker, Ledger.load(settings.state / "ledger.json"))
+        finally:
+            await broker.close()
+
+    sight = asyncio.run(seen())
+    identity, said = sight.broker.identity, list[tuple[str, str | None]]()
+    held = sight.ledger.holdings(identity)
+    for kind, name in asked if asked is not None else all_adoptable(sight.desired, sight.broker, held):
+        try:
+            found = adoption(kind, name, sight.desired, sight.broker, sight.ledger.holdings(identity))
+            sight.ledger.claim_all(identity, found.new)
+            said.append((found.message, None))
+        except ReconcilerError as error:
+            said.append(("", str(error)))
+    return said or [("there is nothing to adopt: all that the file lists is ours, or not there yet", None)]
 
 
 class NoProcesses:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from reconciler.errors import NoSuchQueue, Refused, Temporary
+from reconciler.errors import NoSuchQueue, NotListed, Refused, Temporary
 from state.edit import EditRefused
 from state.faults import Rejected, details, dotted
 from state.file import Conflict, MovedOn, WriteFailed
@@ -161,7 +161,7 @@ def as_api_error(error: Exception) -> ApiError | None:
         case WriteFailed():
             full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
             return ApiError(507 if full else 409, str(error))
-        case NoSuchQueue():
+        case NoSuchQueue() | NotListed():
             return ApiError(404, str(error))
         case Temporary():
             return ApiError(503, str(error))
@@ -188,6 +188,7 @@ ERRORS: tuple[type[Exception], ...] = (
     EditRefused,
     Refused,
     NoSuchQueue,
+    NotListed,
     Temporary,
     HTTPException,
     RecursionError,

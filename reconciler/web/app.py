@@ -12,7 +12,20 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reconciler.web import explain, history, hooks, logs, metrics, pages, pauses, queues, restarts, system, workers
+from reconciler.web import (
+    adopt,
+    explain,
+    history,
+    hooks,
+    logs,
+    metrics,
+    pages,
+    pauses,
+    queues,
+    restarts,
+    system,
+    workers,
+)
 from reconciler.web.answers import ERRORS, answer, on_error
 from reconciler.web.context import Context
 
@@ -25,6 +38,10 @@ ROUTES = [
     Route("/queue/clear/{queue_name:path}", queues.clear, methods=["POST"]),
     Route("/queue/pause/{queue_name:path}", pauses.pause, methods=["POST"]),
     Route("/queue/resume/{queue_name:path}", pauses.resume, methods=["POST"]),
+    Route("/queue/adopt/{queue_name:path}", adopt.queue, methods=["POST"]),
+    Route("/exchange/adopt/{exchange_name:path}", adopt.exchange, methods=["POST"]),
+    Route("/policy/adopt/{policy_name:path}", adopt.policy, methods=["POST"]),
+    Route("/adopt", adopt.everything, methods=["POST"]),
     Route("/queue/delete/{queue_name:path}", queues.delete, methods=["DELETE"]),
     Route("/worker/scale/{queue_name:path}", workers.scale, methods=["POST"]),
     Route("/worker/restart/{queue_name:path}", restarts.restart, methods=["POST"]),

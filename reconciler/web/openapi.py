@@ -94,6 +94,12 @@ def queue_paths() -> Schema:
         f"/queue/pause/{name}": post(
             "Let its workers drain and stand still", [QUEUE, WAIT, IF_MATCH], PAUSE, DONE, 200, 202, required=False
         ),
+        f"/queue/adopt/{name}": post("Make ours a queue that was there before", [QUEUE], None, ADOPTED, 200),
+        "/exchange/adopt/{exchange_name}": post(
+            "… an exchange", [path_parameter("exchange_name", TEXT)], None, ADOPTED, 200
+        ),
+        "/policy/adopt/{policy_name}": post("… a policy", [path_parameter("policy_name", TEXT)], None, ADOPTED, 200),
+        "/adopt": post("… all that the file lists and the broker has", [], None, fields(adopted=NUMBER), 200),
         f"/queue/resume/{name}": post("End its pause", [QUEUE, WAIT, IF_MATCH], None, DONE, 200, 202),
         f"/queue/delete/{name}": {
             "delete": operation(
@@ -206,6 +212,10 @@ def path_parameter(name: str, schema: Schema) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
+def named(name: str) -> Schema:
+    return path_parameter(name, TEXT)
+
+
 def query(name: str, schema: Schema, text: str) -> Schema:
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": text}
 
@@ -260,5 +270,6 @@ IF_MATCH: Schema = {
 DONE = fields(message=TEXT, queue_name=TEXT, revision=TEXT, converged={"type": "boolean"})
 PAUSE = fields(reason=TEXT, until={**TEXT, "description": "such as 2026-12-01T09:00Z; it ends by itself then"})
 PLAN = fields(revision=TEXT, digest=TEXT, actions={"type": "array"}, summary={"type": "object"})
+ADOPTED = fields(message=TEXT, adopted={"type": "boolean"})
 WHY = fields(queue_name=TEXT, sentences={"type": "array", "items": TEXT})
 EXPIRATION: Schema = {"type": ["integer", "string"]}

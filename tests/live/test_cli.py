@@ -93,7 +93,7 @@ def test_help_lists_every_command_and_begins_with_a_first_round(nowhere: System)
 
 
 def test_commands_of_a_later_version_say_so(nowhere: System) -> None:
-    for command in ("import", "dead-letters", "history", "rollback", "token"):
+    for command in ("dead-letters", "history", "rollback", "token"):
         assert "not supported yet" in refuses(nowhere, command)
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import click
 
 from reconciler import __version__
-from reconciler.commands import daemon, file, history, once, queues, takeover, why, workers
+from reconciler.commands import daemon, deadletters, file, history, once, queues, takeover, why, workers
 
-LATER = {"dead-letters", "redrive"}
-LATER |= {"forget", "token"}
+LATER = {"forget", "token"}
 
 
 class Commands(click.Group):
@@ -45,7 +44,7 @@ def cli() -> None:
 
 
 # In the order of use, which is the order of `--help`.
-for room in (daemon, file, once, takeover, queues, workers, why, history):
+for room in (daemon, file, once, takeover, queues, deadletters, workers, why, history):
     for command in room.COMMANDS:
         cli.add_command(command)
 

@@ -17,6 +17,7 @@ from loguru import logger as log
 from reconciler import renewal
 from reconciler.broker.broker import Broker
 from reconciler.broker.embedded import EmbeddedBroker
+from reconciler.deadletters import Desk
 from reconciler.events import Events
 from reconciler.intake import Intake
 from reconciler.loop import Loop, Turn
@@ -222,6 +223,7 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
         await asyncio.wait(running, timeout=5)
         await context.recorder.settle()
         await context.modules.close()
+        await context.desk.close()
         await loop.broker.close()
 
 
@@ -256,11 +258,15 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor]:
     intake = Intake(file, modules, settings.state / "last-good.yaml", source.admits)
     pauses = Pauses(settings.state / "pauses.json")
     loop = Loop(intake, broker, supervisor, ledger, runtime, events, settings.resync, pauses)
-    context = Context(settings, file, loop, modules, events, source, recorder)
+    context = Context(settings, file, loop, modules, events, source, recorder, Desk(at.amqp_url, events))
 
     def on_turn(turn: Turn, results: list[Result]) -> None:
         context.metrics.turned(turn, results)
         recorder.turned(turn, results)
+        desired = turn.reading.in_force.desired
+        owned = ledger.owned(turn.broker.identity) if turn.broker else {}
+        going = owned.keys() - desired.all_queues().keys()
+        context.desk.follow(desired, {name: turn.queues[name].messages for name in going & turn.queues.keys()})
 
     loop.observer = on_turn
     return context, supervisor

@@ -91,6 +91,36 @@ def state_of(queue: Mapping[str, Any]) -> str:
     return f"[yellow]{escape(queue['reason'] or 'paused')}[/]" if queue.get("paused") else "[green]ok[/]"
 
 
+def dead_letters_view(found: Mapping[str, Any]) -> RenderableType:
+    """Groups of dead letters, the largest first, each with the newest of them."""
+    seen = "" if found["counted"] == found["of"] else f" ({found['counted']:,} of {found['of']:,} looked at)"
+    parts: list[RenderableType] = [Text(f"{found['count']:,} dead letters in {found['dead_letter']}{seen}")]
+    if waiting := sum(found["waiting"].values()):
+        parts.append(Text(f"{waiting:,} more wait for their next try"))
+    if found["groups"]:
+        parts.append(table(("COUNT", "REASON", "WORKER", "EXCEPTION", "NEWEST"), map(group_row, found["groups"])))
+    return Group(*parts)
+
+
+def group_row(group: Mapping[str, Any]) -> Sequence[str]:
+    sample = group["sample"]
+    said = ": ".join(filter(None, (group["exception"], sample["exception_message"] if group["exception"] else None)))
+    newest = " ".join(filter(None, (sample["at"], sample["message_id"])))
+    cells = (
+        f"{group['count']:,}",
+        group["reason"],
+        group["worker_name"] or "-",
+        first_line(said) or "-",
+        newest or "-",
+    )
+    return tuple(map(escape, cells))
+
+
+def first_line(text: str, most: int = 100) -> str:
+    line = text.partition("\n")[0]
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
 @contextmanager
 def live_view() -> Iterator[Callable[[RenderableType], None]]:
     """Something that is shown again and again: in place on a terminal, one after the other elsewhere."""

@@ -53,14 +53,15 @@ def in_words(milliseconds: int) -> str:
 
 def implied_by(name: str, queue: Queue) -> Iterator[tuple[str, Implied]]:
     """What has to be there for the queue's failed messages, beside the queue itself."""
+    # Those from which we take messages and give them back are classic: from a quorum queue the broker drops a message
+    # that was delivered too often, which since 4.0 is 20 times unless somebody says otherwise.
     on_remove: OnRemove = (
         "keep" if queue.on_remove == "keep" else "delete-if-empty"
     )  # or what stays would reject into nowhere
     if (dead := dead_letter_of(name, queue)) is not None:
-        # Classic: no number of looks at it, which are deliveries, can make the broker drop a message.
         yield dead, Implied(of=name, on_remove=on_remove)
     if queue.retry is not None:
-        yield rejected_of(name), Implied(of=name, type="quorum", on_remove=on_remove)
+        yield rejected_of(name), Implied(of=name, on_remove=on_remove)
         for delayed, delay in zip(delay_queues(name, queue.retry), queue.retry.delays, strict=True):
             back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": name}
             arguments = {"x-message-ttl": milliseconds(delay), **back, **LOSES_NONE}

@@ -40,6 +40,8 @@ MAY_IMPORT = {
     "reconciler.source": ("state", "reconciler.errors", "reconciler.events", "reconciler.settings"),
     "reconciler.recorder": ("state", "reconciler.intake", "reconciler.loop", "reconciler.plan", "reconciler.source"),
     "reconciler.journal": (),
+    # … `workers` for what the runtime writes on a failed message
+    "reconciler.deadletters": ("state", "reconciler.errors", "reconciler.events", "reconciler.broker", "workers"),
     "reconciler.broker": ("state", "reconciler.errors", "reconciler.plan"),
     # … `workers` to know where the script is that changes the user
     "reconciler.supervisor": ("state", "reconciler.errors", "reconciler.backoff", "reconciler.journal", "workers"),

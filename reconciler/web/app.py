@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.web import (
     adopt,
+    deadletters,
     explain,
     history,
     hooks,
@@ -42,6 +43,9 @@ ROUTES = [
     Route("/exchange/adopt/{exchange_name:path}", adopt.exchange, methods=["POST"]),
     Route("/policy/adopt/{policy_name:path}", adopt.policy, methods=["POST"]),
     Route("/adopt", adopt.everything, methods=["POST"]),
+    Route("/queue/dead-letters/{queue_name:path}", deadletters.dead_letters),
+    Route("/queue/redrive/{queue_name:path}", deadletters.redrive, methods=["POST"]),
+    Route("/queue/redrive/{queue_name:path}", deadletters.redrive_so_far),
     Route("/queue/delete/{queue_name:path}", queues.delete, methods=["DELETE"]),
     Route("/worker/scale/{queue_name:path}", workers.scale, methods=["POST"]),
     Route("/worker/restart/{queue_name:path}", restarts.restart, methods=["POST"]),

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.basis import Basis
+from reconciler.deadletters import Desk
 from reconciler.events import Events
 from reconciler.journal import LogFollower
 from reconciler.loop import Loop, Turn
@@ -41,6 +42,7 @@ class Context:
     events: Events
     source: Source
     recorder: Recorder
+    desk: Desk
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     usage: Usage = field(default_factory=Usage)
     follower: LogFollower = field(default_factory=LogFollower)

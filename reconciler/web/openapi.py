@@ -101,6 +101,13 @@ def queue_paths() -> Schema:
         "/policy/adopt/{policy_name}": post("… a policy", [path_parameter("policy_name", TEXT)], None, ADOPTED, 200),
         "/adopt": post("… all that the file lists and the broker has", [], None, fields(adopted=NUMBER), 200),
         f"/queue/resume/{name}": post("End its pause", [QUEUE, WAIT, IF_MATCH], None, DONE, 200, 202),
+        f"/queue/dead-letters/{name}": get(
+            "What has failed for good, by reason, exception and worker", [QUEUE, LOOK], LETTERS, 400, 404, 409, 503
+        ),
+        f"/queue/redrive/{name}": {
+            **post("Move dead letters back to where they failed", [QUEUE, WAIT], REDRIVE, RUN, 200, 202),
+            "get": operation("How far the last redrive is", [QUEUE, WAIT], RUN, (200, 202), (400, 404, 409, 503)),
+        },
         f"/queue/delete/{name}": {
             "delete": operation(
                 "Take a queue out of the file and delete it",
@@ -272,4 +279,30 @@ PAUSE = fields(reason=TEXT, until={**TEXT, "description": "such as 2026-12-01T09
 PLAN = fields(revision=TEXT, digest=TEXT, actions={"type": "array"}, summary={"type": "object"})
 ADOPTED = fields(message=TEXT, adopted={"type": "boolean"})
 WHY = fields(queue_name=TEXT, sentences={"type": "array", "items": TEXT})
+LOOK = query("limit", {"type": "integer", "minimum": 1, "maximum": 50000}, "look at so many messages at most")
+LETTERS = fields(
+    queue_name=TEXT,
+    dead_letter=TEXT,
+    groups={"type": "array", "items": {"type": "object"}},
+    count=NUMBER,
+    counted=NUMBER,
+    of=NUMBER,
+    waiting={"type": "object"},
+)
+REDRIVE = fields(
+    all={"type": "boolean"},
+    message_ids={"type": "array", "items": TEXT},
+    rate={"type": "number", "description": "messages per second"},
+    dry_run={"type": "boolean"},
+)
+RUN = fields(
+    queue_name=TEXT,
+    dead_letter=TEXT,
+    moved=NUMBER,
+    left=NUMBER,
+    why={"type": "array", "items": {"type": "object"}},
+    total=NUMBER,
+    to={"type": "object"},
+    converged={"type": "boolean"},
+)
 EXPIRATION: Schema = {"type": ["integer", "string"]}

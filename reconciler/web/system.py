@@ -26,7 +26,8 @@ async def status(request: Request) -> Response:
 def status_of(context: Context) -> dict[str, Any]:
     if context.loop.last is None:
         raise ApiError(503, "the first reconciliation has not ended yet (ask again in a moment)")
-    return with_reasons(context.loop.last.status, context.loop.scaler.decisions)
+    status = with_reasons(context.loop.last.status, context.loop.scaler.decisions)
+    return {**status, "redrives": context.desk.runs}
 
 
 async def with_git(status: dict[str, Any], context: Context) -> dict[str, Any]:

@@ -66,7 +66,8 @@ class Detour:
         said = told(error) if error else {}
         cause = Cause(time.time(), worker=self._worker, pid=os.getpid(), host=self._host, **said)
         try:
-            return Copy(queue, failed_copy(properties, method, self._ways.queue, cause), body)
+            came = method.exchange, method.routing_key
+            return Copy(queue, failed_copy(properties, came, self._ways.queue, cause), body)
         except TooLarge as why:
             logger.warning("message {} is rejected without a word on why it failed: {}", method.delivery_tag, why)
             return None

@@ -97,14 +97,17 @@ def redriven(headers: Mapping[str, Any] | None) -> int:
     return _count((headers or {}).get(REDRIVEN))
 
 
-def failed_copy(properties: BasicProperties, method: Basic.Deliver, queue: str, cause: Cause) -> BasicProperties:
-    """The properties of the message that takes the failed one's place. Raises TooLarge."""
+def failed_copy(properties: BasicProperties, came: tuple[str, str], queue: str, cause: Cause) -> BasicProperties:
+    """The properties of the message that takes the failed one's place in `queue`. Raises TooLarge.
+
+    It `came` by this exchange and this routing key, unless it says itself by which it came at first.
+    """
     made = carried(properties)
     headers = {key: value for key, value in made.headers.items() if key not in OF_ONE_FAILURE}
     headers |= {ATTEMPT: failures_of(headers) + 1, QUEUE: queue, **cause.headers()}
     for key, value in (
-        (EXCHANGE, method.exchange),
-        (ROUTING_KEY, method.routing_key),
+        (EXCHANGE, came[0]),
+        (ROUTING_KEY, came[1]),
         (FIRST_FAILED_AT, headers[FAILED_AT]),
     ):
         headers.setdefault(key, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from state.processes import ObservedWorker, WorkerState
 
 WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 HOUR = 3600.0
+CRASH_LOOP = re.compile(r" \(crash loop: [^()]*\)$")
 
 
 @dataclass(frozen=True)
@@ -222,9 +224,11 @@ def in_state(state: WorkerState, workers: Sequence[ObservedWorker], now: float) 
     if not workers:
         return ""
     text = f"{word(len(workers))} {is_are(len(workers))} {PHRASES[state]}"
-    reasons = Counter(w.reason for w in workers if w.reason).most_common(2)
+    reasons = Counter(quoted_reason(w.reason) for w in workers if w.reason).most_common(2)
     if reasons:
-        text += f" ({' or '.join(quoted_reason(reason) for reason, _ in reasons)})"
+        text += f" ({' or '.join(reason for reason, _ in reasons)})"
+    if loops := sum(CRASH_LOOP.search(w.reason or "") is not None for w in workers):
+        text += f", {'all' if loops == len(workers) > 1 else word(loops)} in a crash loop"
     due = min((w.retry_at for w in workers if w.retry_at is not None), default=None)
     if state == WorkerState.BACKOFF and due is not None:
         text += f", next try in {max(0, round(due - now))} s"
@@ -232,10 +236,10 @@ def in_state(state: WorkerState, workers: Sequence[ObservedWorker], now: float) 
 
 
 def quoted_reason(reason: str) -> str:
-    """exit code 1: "ModuleNotFoundError: boto3", the process's own words in quotes."""
-    how, colon, words = reason.partition(": ")
+    """exit code 1: "ModuleNotFoundError: boto3", the process's own words in quotes; how often it died is another's."""
+    how, colon, words = CRASH_LOOP.sub("", reason).partition(": ")
     is_ending = how.startswith(("exit code", "exit status", "killed by"))
-    return f'{how}: "{words}"' if colon and is_ending and words != "out of memory" else reason
+    return f'{how}: "{words}"' if colon and is_ending and words != "out of memory" else how + colon + words
 
 
 # -- drift ---------------------------------------------------------------------------------------------------------

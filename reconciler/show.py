@@ -165,7 +165,9 @@ def plan_text(plan: Mapping[str, Any]) -> Text:
     """The plan, a line an action, then in short what it costs and what binds somebody to it."""
     held, others = plan["held"], unmanaged(plan)
     lines = [action_line(action) for action in plan["actions"]]
-    lines += [held_line(step) for step in (held["actions"] if held else ())]
+    steps = held["actions"] if held else ()
+    lines += [held_line(step) for step in steps if not step["needs_confirmation"]]
+    lines += asked_lines([step for step in steps if step["needs_confirmation"]])
     if not lines:
         return Text.from_markup("\n".join(filter(None, ("nothing to do", others))))
     lines += ["", f"[bold]{summary(plan)}[/]", *filter(None, [others])]
@@ -177,6 +179,14 @@ def plan_text(plan: Mapping[str, Any]) -> Text:
 
 def held_line(step: Mapping[str, Any]) -> str:
     return f"[yellow]! queue {escape(step['queue'])} is held: {escape(step['reason'])}[/]{in_brackets(touched(step))}"
+
+
+def asked_lines(steps: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """What waits for a person: each by name, and once why."""
+    for step in steps:
+        yield f"[yellow]? delete queue {escape(step['queue'])}[/]{in_brackets(['waits for a person', *touched(step)])}"
+    if steps:
+        yield f"  [yellow]{escape(steps[0]['reason'])}[/]"
 
 
 def action_line(action: Mapping[str, Any]) -> str:

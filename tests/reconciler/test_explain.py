@@ -52,6 +52,12 @@ def test_each_number_of_workers_is_told_with_what_keeps_it_from_the_wanted_one()
     )
 
 
+def test_a_crash_loop_is_told_apart_from_the_last_words() -> None:
+    reasons = [f"exit code 1: boom (x) (crash loop: {n} deaths in 30 s)" for n in (5, 6)]
+    workers = [worker(n, "backoff", reason=reason) for n, reason in enumerate(reasons)]
+    assert 'two are in backoff (exit code 1: "boom (x)"), all in a crash loop' in text(there(), workers=workers)
+
+
 def test_each_state_has_its_words() -> None:
     states = ("fatal", "backoff", "starting", "stopping")
     workers = [worker(n, state) for n, state in enumerate(states)]

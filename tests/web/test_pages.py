@@ -238,9 +238,30 @@ def test_many_deletions_wait_for_a_confirmation_that_names_them(system: System, 
     dialog.get_by_role("button", name="Keep them").click()
     assert len(system.get("/queue/list").json()["queues"]) == 5
     page.get_by_role("button", name="Confirm these deletions").click()
-    dialog.get_by_role("button", name="Delete 4 queues").click()
+    expect(dialog.get_by_role("button", name="Delete 4 queues, 2 messages")).to_be_visible()
+    system.publish("c", "three, after the plan was shown")
+    dialog.get_by_role("button", name="Delete 4 queues, 2 messages").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("queue c was classic, durable, 2 messages and is")
+    assert len(system.get("/queue/list").json()["queues"]) == 5
+    dialog.get_by_role("button", name="Look again").click()
+    dialog.get_by_role("button", name="Delete 4 queues, 3 messages").click()
     expect(page.locator(".queue")).to_have_count(1)
     expect(page.locator("#held")).to_be_hidden()
+
+
+def test_an_opened_queue_says_why_it_is_as_it_is(system: System, page: Page) -> None:
+    system.write("version: 1\nqueues:\n  emails:\n    workers:\n      echo: 2\n")
+    system.settled()
+    page.goto(system.url)
+    emails = opened(page, "emails")
+    why = emails.get_by_role("button", name="Why is it like that?")
+    why.click()
+    expect(emails).to_contain_text("It is ours: out of the file it is deleted once it is empty and unused")
+    expect(emails).to_contain_text("echo: desired 2, running 2.")
+    system.post("/queue/pause/emails", {"reason": "<b>moving</b>"})
+    expect(emails).to_contain_text('because "<b>moving</b>": its workers stand still')
+    emails.get_by_role("button", name="Close").click()
+    expect(emails).not_to_contain_text("It is ours")
 
 
 def test_searching_and_filtering(system: System, page: Page) -> None:

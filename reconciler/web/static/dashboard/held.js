@@ -2,18 +2,20 @@
 
 import { el, setHidden, setText } from "../dom.js";
 import { exact, plural, visible } from "../format.js";
-import { ApiError, postJson } from "../net.js";
+import { ApiError, getJson, postJson } from "../net.js";
 
 const $ = (id) => document.getElementById(id);
 const LISTED = 8; // queues named in the banner for each reason
 
 export class HeldBanner {
-  constructor(onStatus) {
+  constructor(onStatus, onError) {
     this.onStatus = onStatus;
+    this.onError = onError;
     this.dialog = $("confirm");
-    this.asked = null; // what the open dialog shows: exactly this is confirmed, whatever comes meanwhile
+    this.asked = null; // the digest of the plan that the dialog shows
     $("held-confirm").addEventListener("click", () => this.ask());
     $("confirm-yes").addEventListener("click", () => this.confirm());
+    $("confirm-again").addEventListener("click", () => this.ask());
     $("confirm-no").addEventListener("click", () => this.dialog.close());
   }
 
@@ -30,27 +32,50 @@ export class HeldBanner {
     $("held-list").replaceChildren(...[...byReason(held.actions)].map(([reason, names]) => sentence(names, reason)));
   }
 
-  ask() {
-    const actions = this.held.actions.filter((action) => action.needs_confirmation);
-    this.asked = { revision: this.held.revision };
-    const messages = actions.reduce((sum, action) => sum + (action.messages ?? 0), 0);
+  /** Shows the plan as it is this moment: its digest is what is confirmed, whatever comes meanwhile. */
+  async ask() {
+    $("held-confirm").disabled = true;
+    try {
+      this.review(await getJson("/plan"));
+    } catch (error) {
+      this.onError(error instanceof ApiError ? error.message : "The daemon does not answer.");
+    }
+    $("held-confirm").disabled = false;
+  }
+
+  review(plan) {
+    const actions = (plan.held?.actions ?? []).filter((action) => action.needs_confirmation);
+    if (!actions.length) return;
+    this.asked = plan.digest;
+    // What the file said of it last: without that word, a queue that is not empty stays, confirmed or not.
+    for (const action of actions) action.loses = plan.basis.ledger[`queue ${action.queue}`] === "delete";
+    const lost = actions.reduce((sum, action) => sum + (action.loses ? (action.messages ?? 0) : 0), 0);
     const queues = plural(actions.length, "queue");
     setText($("confirm-title"), `Delete ${queues} at the broker?`);
-    setText($("confirm-text"), `Revision ${this.held.revision.slice(0, 12)} no longer lists them. Deleted messages do not come back.`);
-    setText($("confirm-yes"), messages ? `Delete ${queues}, ${plural(messages, "message")}` : `Delete ${queues}`);
+    const note = lost ? " Deleted messages do not come back." : " What is not empty stays until it is.";
+    setText($("confirm-text"), `Revision ${plan.revision.slice(0, 12)} no longer lists them.${note}`);
+    setText($("confirm-yes"), lost ? `Delete ${queues}, ${plural(lost, "message")}` : `Delete ${queues}`);
     $("confirm-list").replaceChildren(...actions.map(line));
+    const others = plan.unmanaged?.count ?? 0;
+    setText($("confirm-others"), others ? `${plural(others, "other queue")} on this vhost ${others === 1 ? "is" : "are"} not ours, and left alone.` : "");
+    setText($("confirm-digest"), `plan ${plan.digest.slice(0, 12)}…`);
     setText($("confirm-error"), "");
+    setHidden($("confirm-again"), true);
+    setHidden($("confirm-yes"), false);
     $("confirm-yes").disabled = false;
-    this.dialog.showModal();
+    if (!this.dialog.open) this.dialog.showModal();
   }
 
   async confirm() {
     $("confirm-yes").disabled = true;
     try {
-      this.onStatus(await postJson("/sync", { confirm: this.asked.revision }));
+      this.onStatus(await postJson("/sync", { confirm: this.asked }));
       this.dialog.close();
     } catch (error) {
-      setText($("confirm-error"), error instanceof ApiError ? error.message : "Nobody answered. Nothing was confirmed.");
+      const moved = error instanceof ApiError && Array.isArray(error.body?.moved);
+      setText($("confirm-error"), error instanceof ApiError ? visible(error.message) : "Nobody answered. Nothing was confirmed.");
+      setHidden($("confirm-again"), !moved);
+      setHidden($("confirm-yes"), moved);
       $("confirm-yes").disabled = false;
     }
   }
@@ -73,6 +98,15 @@ function sentence(names, reason) {
 
 function line(action) {
   const count = action.messages ?? null;
-  const text = count === null ? "messages not known" : count === 0 ? "empty" : plural(count, "message");
-  return el("li", {}, el("bdi", { class: "confirm-name" }, visible(action.queue)), el("span", { class: count ? "confirm-count is-some" : "confirm-count", title: exact(count) }, text));
+  const text = count === null ? "messages not known" : count === 0 ? "empty" : `${plural(count, "message")}${flight(action)}`;
+  const parts = [["worker", action.workers], ["binding", action.bindings]].filter(([, number]) => number);
+  const cost = [text, ...parts.map(([noun, number]) => plural(number, noun))].join(", ");
+  const stays = count && !action.loses ? ": stays until it is empty" : "";
+  const tone = count && action.loses ? "confirm-count is-some" : "confirm-count";
+  return el("li", {}, el("bdi", { class: "confirm-name" }, visible(action.queue)), el("span", { class: tone, title: exact(count) }, cost + stays));
+}
+
+function flight(action) {
+  const number = action.messages_unacknowledged;
+  return number ? ` (${exact(number)} in flight)` : number === null ? ", in flight not known" : "";
 }

@@ -19,7 +19,7 @@ const $ = (id) => document.getElementById(id);
 const history = new History();
 const list = new QueueList($("queues"), history);
 const head = new Head();
-const held = new HeldBanner((status) => show(status, null));
+const held = new HeldBanner((status) => show(status, null), (text) => say(text));
 const feed = new Feed($("events"), $("events-empty"), (queue) => reveal(queue));
 
 const known = { queues: new Map(), list: null, workers: [] };

@@ -2,6 +2,7 @@
 
 import { el, icon, setAttribute, setClass, setHidden, setText, svg } from "../dom.js";
 import { ago, count, exact, plural, time, visible } from "../format.js";
+import { Why } from "./why.js";
 import { PoolView } from "./workers.js";
 
 const CHIPS = 2; // pools named in the closed line; the rest is a number
@@ -177,7 +178,8 @@ class Detail {
     }
     this.none = el("p", { class: "detail-none", hidden: true });
     this.pools = el("div", { class: "pools" });
-    this.el = el("div", { class: "queue-detail", id }, this.reason, this.facts, this.none, this.pools);
+    this.why = new Why(queue.name);
+    this.el = el("div", { class: "queue-detail", id }, this.reason, this.why.el, this.facts, this.none, this.pools);
   }
 
   update(queue, now) {
@@ -213,6 +215,7 @@ class Detail {
   }
 
   tick(now) {
+    this.why.tick();
     for (const view of this.views.values()) view.tick(now);
   }
 }

@@ -74,7 +74,9 @@ class Stranger:
         self._mark = mark  # in its environment: how its children are known
 
     async def bury(self, pid: int, pidfd: int) -> int | None:
-        code = await exit_code_kept(pidfd)
+        code = proc.code_of_zombie(pid)  # its number is its own until it is reaped
+        if code is None:
+            code = await exit_code_kept(pidfd)
         self.kill_group(pid)
         return code
 

@@ -22,6 +22,7 @@ class Stat:
     group: int
     session: int
     start_time: int
+    exit_status: int = 0  # of a zombie that we may look into, as wait(2) gives it
 
     @property
     def alive(self) -> bool:
@@ -42,7 +43,20 @@ def read_stat(pid: int) -> Stat | None:
         group=int(fields[2]),
         session=int(fields[3]),
         start_time=int(fields[19]),
+        exit_status=int(fields[49]) if len(fields) > 49 else 0,
     )
+
+
+def code_of_zombie(pid: int) -> int | None:
+    """How a process ended that nobody has reaped yet; None if that may not be seen, or it is no zombie."""
+    try:
+        owner = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+    stat = read_stat(pid)
+    if stat is None or stat.state != "Z" or owner != os.geteuid():  # of others the kernel shows 0
+        return None
+    return os.waitstatus_to_exitcode(stat.exit_status)
 
 
 def pids() -> Iterator[int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class Record:
     ended_at: float | None = None
     exit_code: int | None = None  # minus the signal's number if one ended it; None if nobody knows
     reason: str | None = None
+    died: bool = False  # it ended by itself, and nobody has forgiven that since
     fatal: bool = False  # given up with this death
     cgroup: str | None = None  # the folder of its control group
 
@@ -124,9 +126,22 @@ class Records:
         last = {(record.spec.pool, record.slot): record for record in self._ended}
         return {where: record for where, record in last.items() if record.fatal}
 
+    def deaths(self, pool: Pool, slot: int, digest: str) -> list[float]:
+        """When processes of this slot with this digest died that are not forgiven, oldest first."""
+        return [record.ended_at or 0.0 for record in self._dead(pool, slot) if record.spec.digest == digest]
+
+    def forgive(self, pool: Pool, slot: int) -> None:
+        """The next daemon is to know of no death in this slot."""
+        for record in self._dead(pool, slot):
+            record.died = record.fatal = False
+            self._write_anew(record)
+
+    def _dead(self, pool: Pool, slot: int) -> list[Record]:
+        return [record for record in self._ended if record.died and (record.spec.pool, record.slot) == (pool, slot)]
+
     def ended(self) -> Iterator[Record]:
-        """Those that have ended, newest first."""
-        return reversed(self._ended)
+        """Those that have ended, newest first; not what never became a process."""
+        return (record for record in reversed(self._ended) if record.pid)
 
     def _read(self, path: Path) -> Record | None:
         try:
@@ -159,6 +174,25 @@ class Records:
         log = Path(record.log_path)
         if log.is_relative_to(self._logs):
             delete_log(log)
+
+
+def never_born(spec: WorkerSpec, slot: int, reason: str | None, restarts: int) -> Record:
+    """What stands for a slot that was given up before any process of its could be started."""
+    now = time.time()
+    return Record(
+        pid=0,
+        start_time=time.time_ns(),
+        boot_id="",
+        spec=spec,
+        slot=slot,
+        log_path="",
+        started_at=now,
+        restarts=restarts,
+        ended_at=now,
+        reason=reason,
+        died=True,
+        fatal=True,
+    )
 
 
 def append(path: Path, text: str) -> bool:

@@ -27,8 +27,9 @@ from state.processes import LogRules
 
 log = logging.getLogger(__name__)
 
-SOON = 1.0  # seconds between looks at a file that grows
-LATE = 6.0  # … and at one that does not
+AT_ONCE = 0.1  # seconds between looks at a file that is about to reach its bound
+SOON = 1.0  # … at one that grows
+LATE = 3.0  # … and at one that does not
 TIDY = 60.0  # seconds between looks at the whole folder
 HOLD_ON = 10.0  # seconds that a process is given to hear of a rename, or to end, before its file is trimmed
 PATIENCE = 4  # times its bound that a file may grow while we wait for somebody to let go of it; then it is trimmed
@@ -46,6 +47,7 @@ class Writer(NamedTuple):
 @dataclass
 class _Seen:
     size: int = -1
+    at: float = 0.0  # when it had that size
     begin: int = 0  # after the hole
     due: float = 0.0
     deaf_since: float | None = None  # since when it would die of the request to open the name again
@@ -93,7 +95,9 @@ class Rotation:
                     tidy_at = loop.time() + TIDY
                 now = loop.time()
                 self.look(writers(), now)
-                await asyncio.sleep(max(SOON, min((seen.due for seen in self._seen.values()), default=now) - now))
+                await asyncio.sleep(
+                    max(AT_ONCE, min((seen.due for seen in self._seen.values()), default=now + LATE) - now)
+                )
         finally:
             packing.cancel()
             await asyncio.wait({packing})
@@ -128,8 +132,9 @@ class Rotation:
         if seen.size < 0:
             seen.begin = _begin(writer.log_path)
         grown, seen.size = file.st_size - seen.size, file.st_size
+        took, seen.at = now - seen.at if seen.at else SOON, now
         used = seen.size - seen.begin
-        seen.due = now + (LATE if grown == 0 or used + 64 * grown < writer.rules.max_bytes else SOON)
+        seen.due = now + _until_next(grown / max(took, 0.001), writer.rules.max_bytes - used)
         if used > writer.rules.max_bytes:
             self._cut(writer, seen, file, now)
 
@@ -206,6 +211,13 @@ class Rotation:
         if text not in self._said and len(self._said) < 1000:
             self._said.add(text)
             log.warning("%s", text)
+
+
+def _until_next(rate: float, left: float) -> float:
+    """Seconds until a file is looked at again that grows by `rate` bytes a second, with `left` bytes to its bound."""
+    if rate <= 0 or left > 64 * rate:
+        return LATE
+    return min(SOON, max(AT_ONCE, left / rate / 2))
 
 
 def _begin(path: str) -> int:

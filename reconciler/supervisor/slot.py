@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from reconciler.backoff import backoff
@@ -19,29 +18,13 @@ from reconciler.supervisor.event import Event, EventKind
 from reconciler.supervisor.logfiles import append_line, exit_line, last_lines, start_line
 from reconciler.supervisor.process import Process
 from reconciler.supervisor.reason import ending, explain, is_abnormal
-from reconciler.supervisor.records import Record, Records
-from reconciler.supervisor.report import Report
-from reconciler.supervisor.spawn import Launcher, SpawnFailed, Unfit
-from reconciler.supervisor.starts import StartQueue
-from state.processes import ObservedWorker, WorkerSpec, WorkerState
+from reconciler.supervisor.records import Record, never_born
+from reconciler.supervisor.spawn import SpawnFailed, Unfit
+from reconciler.supervisor.view import observed
+from reconciler.supervisor.workshop import Workshop
+from state.processes import ObservedWorker, WorkerSpec
 
 HEALTHY = 60.0  # seconds of being ready that make up for all earlier failures
-
-
-@dataclass
-class Workshop:
-    """What all slots share."""
-
-    loop: asyncio.AbstractEventLoop
-    launcher: Launcher
-    records: Records
-    cold: StartQueue  # for what costs the start of an interpreter
-    forks: StartQueue  # for what costs a fork
-    emit: Callable[[Event], None]
-    catch_up: Callable[[], None]  # takes in what workers have said so far
-    ended: Callable[[Process], None]
-    gone: Callable[[Slot], None]
-    by_pid: dict[int, Slot] = field(default_factory=dict)
 
 
 class Slot:
@@ -57,12 +40,12 @@ class Slot:
         self.restarts = 0
         self.deaths = Deaths()
         self.fatal = False
-        self._filed: Record | None = None  # with which it was given up
         self.reason: str | None = None
         self.retry_at: float | None = None
         self._because = "first start"  # why its next process is started
-        self._since = time.time()
-        self._draining = False
+        self.since = time.time()
+        self.draining = False
+        self._forgiven = True  # once it is stopped
         self._timer: asyncio.TimerHandle | None = None  # the next try, or the end of grace
         self._launch: asyncio.Task[None] | None = None
 
@@ -105,15 +88,13 @@ class Slot:
     def stop(self, grace: float | None = None, *, forgive: bool = True) -> None:
         """Drains it; the slot is gone once its process is. `grace` cuts the spec's own short.
 
-        Without `forgive` one that was given up stays so for the next daemon.
+        Without `forgive` the next daemon knows of its deaths, and one that was given up stays so.
         """
-        self.wanted = False
+        self.wanted, self._forgiven = False, forgive
         if self.alive:
             self._drain(grace)
-            return
-        if forgive:
-            self._forgive()
-        self._leave()
+        else:
+            self._leave()
 
     def hold(self, process: Process) -> None:
         """Takes a running process that is on file into the slot."""
@@ -132,7 +113,7 @@ class Slot:
             self.fill()  # in the other queue now
         except SpawnFailed as failed:
             self._leave_queue()
-            self._since = time.time()
+            self.since = time.time()
             self._fail(str(failed), ever_ready=False)
         else:
             record = process.record
@@ -163,54 +144,7 @@ class Slot:
 
     def observe(self) -> ObservedWorker:
         """As it is now."""
-        process = self.process
-        report = process.report if process else Report()
-        return ObservedWorker(
-            pool=self.spec.pool,
-            slot=self.index,
-            pid=process.pid if process else None,
-            state=self._state(),
-            digest=process.record.spec.digest if process else self.spec.digest,
-            started_at=process.record.started_at if process else self._since,
-            restarts=self.restarts,
-            reason=self._why(report),
-            retry_at=self.retry_at,
-            busy=report.busy and self.alive,
-            consumer_tag=report.consumer_tag,
-            processed=report.processed,
-            failed=report.failed,
-            log_path=process.record.log_path if process else None,
-            ended_at=process.record.ended_at if process else None,
-            heartbeat_at=report.heartbeat_at,
-            redelivered=report.redelivered,
-            in_flight_since=report.in_flight_since if self.alive else None,
-            last_message_at=report.last_message_at,
-            busy_seconds=report.busy_seconds,
-            terms=self.spec.terms,
-            returns=self.wanted,
-            exec_reason=self.shop.launcher.why_exec(self.spec),
-            stats=dict(report.stats),
-        )
-
-    def _state(self) -> WorkerState:
-        if not self.process or not self.process.alive:
-            if self.fatal:
-                return WorkerState.FATAL
-            return WorkerState.BACKOFF if self.retry_at is not None else WorkerState.STARTING
-        if self._draining or self.process.report.stopping:
-            return WorkerState.STOPPING
-        return WorkerState.READY if self.process.report.ready else WorkerState.STARTING
-
-    def _why(self, report: Report) -> str | None:
-        match self._state():
-            case WorkerState.READY:
-                return None
-            case WorkerState.BACKOFF | WorkerState.FATAL:
-                return self.reason
-            case WorkerState.STARTING if self in self.shop.cold or self in self.shop.forks:
-                return self.reason or "waits for its turn to start"
-            case _:
-                return report.status or self.reason
+        return observed(self)
 
     def _turn(self, process: Process) -> None:
         """It has become ready, or no longer is."""
@@ -232,14 +166,14 @@ class Slot:
 
     def _drain(self, grace: float | None = None, why: str = "") -> None:
         process = self.process
-        if not process or (self._draining and grace is None):
+        if not process or (self.draining and grace is None):
             return
         self._cancel_timer()
         allowed = process.record.spec.grace if grace is None else min(grace, process.record.spec.grace)
         self._timer = self.shop.loop.call_later(allowed, process.kill)
         process.terminate()
-        if not self._draining:
-            self._draining = process.record.stopping = True
+        if not self.draining:
+            self.draining = process.record.stopping = True
             process.record.reason = why or None
             self.shop.records.save(process.record)
             self._emit("stopping", why)
@@ -254,8 +188,9 @@ class Slot:
         self.shop.by_pid.pop(process.pid, None)
         self._settle()
         self._count_health(process)
-        drained, self._draining = self._draining, False
+        drained, self.draining = self.draining, False
         reason = self._tell_end(process, code, drained)
+        process.record.died = self.wanted and not drained
         self._file(process, code, reason)
         self._emit("exited", reason)
         self._after(process, reason, drained)
@@ -312,26 +247,31 @@ class Slot:
             f"(mend the code or the file, or POST /worker/restart)"
         )
         if self.process:
-            self._filed = self.process.record
-            self._filed.fatal, self._filed.reason = True, self.reason
-            self.shop.records.save(self._filed)
+            self.process.record.fatal, self.process.record.reason = True, self.reason
+            self.shop.records.save(self.process.record)
+        else:
+            self.shop.records.end(never_born(self.spec, self.index, self.reason, self.restarts))
         self._emit("fatal", self.reason)
 
     def stay_given_up(self, last: Record) -> None:
         """An earlier daemon gave it up with this process, and nothing has changed since."""
-        self.fatal, self.reason, self.restarts, self._filed = True, last.reason, last.restarts, last
-        self._since = last.started_at
+        self.fatal, self.reason, self.restarts = True, last.reason, last.restarts
+        self.since = last.started_at
+
+    def recall(self, deaths: Iterable[float]) -> None:
+        """An earlier daemon saw these: a crash loop does not begin anew with each daemon."""
+        for at in deaths:
+            self.deaths.add(at)
 
     def _forgive(self) -> None:
-        if self._filed:
-            self._filed.fatal = False
-            self.shop.records.save(self._filed)
-            self._filed = None
+        self.shop.records.forgive(self.spec.pool, self.index)
         self.failures, self.fatal, self.deaths = 0, False, Deaths()
 
     def _leave(self, text: str = "") -> None:
         self._cancel_timer()
         self._leave_queue()
+        if self._forgiven:
+            self.shop.records.forgive(self.spec.pool, self.index)
         self.shop.gone(self)
         self._emit("stopped", text)
 

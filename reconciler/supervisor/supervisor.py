@@ -17,24 +17,24 @@ from contextlib import suppress
 from pathlib import Path
 
 from reconciler.errors import Permanent
-from reconciler.supervisor import proc
 from reconciler.supervisor.cgroup import Cgroups
 from reconciler.supervisor.checkup import Checkup
 from reconciler.supervisor.event import Event
+from reconciler.supervisor.lingering import PATIENCE, Lingering
 from reconciler.supervisor.marker import owner_of
 from reconciler.supervisor.notify import NotifySocket
 from reconciler.supervisor.process import Process
 from reconciler.supervisor.records import Record, Records
 from reconciler.supervisor.rotation import Rotation, Writer
-from reconciler.supervisor.slot import Slot, Workshop
+from reconciler.supervisor.slot import Slot
 from reconciler.supervisor.spawn import Launcher
 from reconciler.supervisor.starts import StartQueue
 from reconciler.supervisor.survivors import find_survivors
+from reconciler.supervisor.workshop import Workshop
 from reconciler.supervisor.zygotes import Zygotes
 from state.processes import ObservedWorker, Pool, WorkerSpec
 
 log = logging.getLogger(__name__)
-PATIENCE = 10.0  # seconds for the kernel to end what was killed
 TIDY = 5.0  # seconds before a zygote that nobody needs goes: a pool that was scaled to zero may soon be back
 FORKS_AT_ONCE = 32  # forked and not ready yet: enough to keep every core and the broker busy
 
@@ -58,8 +58,7 @@ class Supervisor:
         self._notify = NotifySocket(self.folder, self._hear)
         self._slots: dict[tuple[Pool, int], Slot] = {}
         self._strays: set[Slot] = set()  # survivors beside one that holds their slot; on their way out
-        self._lingering: list[tuple[Process, float]] = []  # whose groups were killed, and until when to look
-        self._sweeping: asyncio.TimerHandle | None = None
+        self._lingering: Lingering | None = None
         self._tidying: asyncio.TimerHandle | None = None
         self._shop: Workshop | None = None
         self._zygotes: Zygotes | None = None
@@ -112,6 +111,7 @@ class Supervisor:
             known.keep(spec)
             return
         new = Slot(self._workshop(), spec, slot)
+        new.recall(self._records.deaths(spec.pool, slot, spec.digest))
         self._slots[spec.pool, slot] = new
         before = self._given_up.pop((spec.pool, slot), None)
         if before and (before.spec.digest, before.spec.terms) == (spec.digest, spec.terms):
@@ -153,7 +153,8 @@ class Supervisor:
         for slot in self._everyone():
             slot.stop(grace, forgive=False)
         await self._until_empty()
-        await self._until_groups_vanished()
+        if self._lingering:
+            await self._lingering.until_gone()
         if self._zygotes:
             await self._zygotes.close()
         if self._cgroups:
@@ -177,6 +178,7 @@ class Supervisor:
     async def _take_over(self) -> None:
         loop, owner = asyncio.get_running_loop(), owner_of(self.folder)
         cold = StartQueue(loop)
+        lingering = self._lingering = Lingering(loop)
         zygotes = self._zygotes = Zygotes(self.folder / "zygotes", loop, cold)
         cgroups = self._cgroups = Cgroups.find(owner)
         self._shop = Workshop(
@@ -187,7 +189,7 @@ class Supervisor:
             forks=StartQueue(loop, FORKS_AT_ONCE),
             emit=self._emit,
             catch_up=self._notify.read,
-            ended=self._ended,
+            ended=lingering.add,
             gone=self._gone,
         )
         await zygotes.reconnect()
@@ -209,9 +211,10 @@ class Supervisor:
         if self._zygotes:
             self._zygotes.let_go()
             self._zygotes = None
-        for timer in (self._sweeping, self._tidying):
-            if timer:
-                timer.cancel()
+        if self._lingering:
+            self._lingering.close()
+        if self._tidying:
+            self._tidying.cancel()
         self._notify.close()
         if self._lock >= 0:
             os.close(self._lock)
@@ -236,6 +239,7 @@ class Supervisor:
     def _house(self, process: Process) -> Slot:
         slot = Slot(self._workshop(), process.record.spec, process.record.slot)
         slot.restarts, slot.failures = process.record.restarts, process.record.failures
+        slot.recall(self._records.deaths(slot.spec.pool, slot.index, slot.spec.digest))
         slot.hold(process)
         return slot
 
@@ -267,28 +271,6 @@ class Supervisor:
         self._changed.set()
         self._tidy_soon()
 
-    def _ended(self, process: Process) -> None:
-        if process.group_lingers():
-            deadline = self._workshop().loop.time() + PATIENCE
-            self._lingering.append((process, deadline))
-            self._sweep_soon()
-
-    def _sweep(self) -> None:
-        """Sees killed groups off."""
-        self._sweeping = None
-        loop = self._workshop().loop
-        now, groups = loop.time(), proc.groups()
-        self._lingering = [
-            (left, until)
-            for left, until in self._lingering
-            if left.group_lingers() and left.pid in groups and now < until
-        ]
-        self._sweep_soon()
-
-    def _sweep_soon(self) -> None:
-        if self._lingering and not self._sweeping:
-            self._sweeping = self._workshop().loop.call_later(0.02, self._sweep)
-
     def _tidy_soon(self) -> None:
         if not self._tidying and self._shop:
             self._tidying = self._shop.loop.call_later(TIDY, self._tidy)
@@ -313,10 +295,6 @@ class Supervisor:
                 while self._everyone():
                     self._changed.clear()
                     await self._changed.wait()
-
-    async def _until_groups_vanished(self) -> None:
-        while self._lingering:
-            await asyncio.sleep(0.01)
 
 
 def _lock(path: Path) -> int:

@@ -142,9 +142,9 @@ class Zygote:
         self.retired = True
         self._send({"quit": True})
 
-    def kill(self) -> None:
-        """SIGKILL, if it is our child and does not hear; not while it has a child that works."""
-        stats = (proc.read_stat(pid) for pid in self.alive)
+    def kill(self, all_the_same: bool = False) -> None:
+        """SIGKILL, if it is our child and does not hear; while it has a child that works only `all_the_same`."""
+        stats = (proc.read_stat(pid) for pid in self.alive if not all_the_same)
         if self._pidfd >= 0 and not any(stat and stat.alive and stat.parent == self._pid for stat in stats):
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +17,10 @@ from reconciler.supervisor.starts import StartQueue
 from reconciler.supervisor.zygote import Forked, Lost, Stale, Unfit, Zygote
 
 HELLO = 0.5  # seconds for those of an earlier daemon to say what they know; one may be busy importing
+DEAF = 10.0  # seconds for one that has imported its module to fork; then it is stopped or stuck, and is replaced
+IMPORT = 120.0  # seconds for it to import its module, as for the check before
 HOPELESS = 3  # zygotes of one image in a row that died before they had forked anything: there is no fourth
+log = logging.getLogger(__name__)
 MARK_ROOM = 4096  # bytes for a worker's mark, see workers/runtime/newborn.py
 
 
@@ -31,6 +35,7 @@ class Zygotes:
         self._all: set[Zygote] = set()
         self._unfit: dict[str, str] = {}
         self._deaths: dict[str, int] = {}
+        self.deaf = DEAF
         self._numbers = itertools.count(1)
         self._ended: dict[int, int] = {}  # the codes of children whose end nobody has asked for yet
         self._asking: dict[int, asyncio.Event] = {}
@@ -80,7 +85,11 @@ class Zygotes:
             if zygote is None or zygote.dead:
                 zygote = self._start(image, environment)
             try:
-                forked = await zygote.fork({**request, "env": zygote.lacks(environment)}, log)
+                await zygote.ready.wait()
+                async with asyncio.timeout(self.deaf):
+                    forked = await zygote.fork({**request, "env": zygote.lacks(environment)}, log)
+            except TimeoutError:
+                await self._give_up_on(zygote, image)
             except Lost:
                 await self._mourn(zygote, image)
             except Stale:
@@ -155,7 +164,16 @@ class Zygotes:
     async def _launch(self, zygote: Zygote, image: Image) -> None:
         async with self._cold.turn():
             zygote.start(image)
-            await zygote.ready.wait()
+            try:
+                await asyncio.wait_for(zygote.ready.wait(), IMPORT)
+            except TimeoutError:
+                zygote.kill(all_the_same=True)
+
+    async def _give_up_on(self, zygote: Zygote, image: Image) -> None:
+        """It does not answer. Its children go on as orphans, and we hear of their ends by their pidfds."""
+        log.warning("the process that forks workers of %s does not answer: it is killed and replaced", image.module)
+        zygote.kill(all_the_same=True)
+        await self._mourn(zygote, image)
 
     async def _mourn(self, zygote: Zygote, image: Image) -> None:
         if self._by_image.get(image.key) is not zygote:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from reconciler.supervisor import slot
+from reconciler.supervisor import proc, slot
 from reconciler.supervisor.reason import explain
 from state.processes import WorkerState
 from tests.supervisor.support import POOL, TELL, is_gone, log_of, spec, supervised, zombies
@@ -146,3 +148,12 @@ async def test_one_that_puts_itself_in_the_background(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_reasons(code: int | None, log: list[str], words: str) -> None:
     assert explain(code, log) == words
+
+
+@pytest.mark.parametrize(("how", "code"), [("sys.exit(7)", 7), ("os.abort()", -6), ("sys.exit(0)", 0)])
+def test_how_one_ended_is_seen_before_it_is_reaped(how: str, code: int) -> None:
+    assert proc.code_of_zombie(os.getpid()) is None
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", f"import os, sys\n{how}"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert proc.code_of_zombie(child.pid) == code
+    assert proc.code_of_zombie(child.pid) is None

@@ -176,6 +176,37 @@ async def test_a_program_that_is_not_there_is_given_up_too(tmp_path: Path, hasty
         assert it.worker().pid is None
 
 
+async def test_the_next_daemon_does_not_try_again_what_never_became_a_process(tmp_path: Path, hasty: None) -> None:
+    absent = replace(giving_up(most=0), command=("no-such-program",))
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(absent, 0)
+        reason = await given_up(it)
+        it.supervisor.leave()
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(absent, 0)
+        assert (it.state(), it.worker().reason) == (WorkerState.FATAL, reason)
+        assert it.supervisor.history() == ()
+        it.supervisor.restart_worker(POOL, 0)
+        assert it.state() is WorkerState.STARTING
+
+
+async def test_a_crash_loop_goes_on_over_daemons(tmp_path: Path, hasty: None) -> None:
+    most = MANY + 3
+    for _ in range(2):
+        async with supervised(tmp_path) as it:
+            it.supervisor.start_worker(giving_up(SHORT, most=most), 0)
+            await async_eventually(lambda: it.kinds().count("exited") >= 3)
+            it.supervisor.leave()
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(giving_up(SHORT, most=most), 0)
+        assert f"crash loop: {most + 1} deaths in" in await given_up(it)
+        assert it.kinds().count("exited") <= most + 1 - 6
+        it.supervisor.stop_worker(POOL, 0)
+        it.supervisor.start_worker(giving_up(SHORT, most=most), 0)
+        await async_eventually(lambda: it.kinds()[-1] == "backoff")
+        assert f"{most + 2} deaths" not in last_backoff(it), "scaled away, and back: forgiven"
+
+
 async def test_one_killed_by_a_signal_is_told_so(tmp_path: Path, hasty: None) -> None:
     async with supervised(tmp_path) as it:
         killed = "import os\nos.kill(os.getpid(), 11)\n"

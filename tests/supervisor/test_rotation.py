@@ -29,6 +29,7 @@ ALL = LogRules(max_bytes=1 * MB, keep=10_000)
 
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "AT_ONCE", 0.01)
     monkeypatch.setattr(rotation, "SOON", 0.02)
     monkeypatch.setattr(rotation, "LATE", 0.05)
     monkeypatch.setattr(rotation, "HOLD_ON", 0.2)
@@ -171,7 +172,7 @@ from pathlib import Path
 from reconciler.supervisor import packing, rotation
 from state.processes import LogRules
 logs, path, pid, step = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-rotation.SOON = rotation.LATE = 0.02
+rotation.AT_ONCE = rotation.SOON = rotation.LATE = 0.02
 packing.AT_FIRST = 0.0
 steps = 0
 def count(event, args):
@@ -324,3 +325,25 @@ def test_a_worker_that_ended_meanwhile_is_no_trouble(tmp_path: Path) -> None:
 
     asyncio.run(look())
     eventually(lambda: not path.exists())
+
+
+PACE = {name: getattr(rotation, name) for name in ("AT_ONCE", "SOON", "LATE")}
+
+
+@pytest.mark.parametrize(
+    ("rate", "left", "seconds"),
+    [
+        (0, 100, 3.0),
+        (1, 65, 3.0),
+        (1, 20, 1.0),
+        (100, 80, 0.4),
+        (1e9, 1, 0.1),
+        (5, -1, 0.1),
+    ],
+)
+def test_a_file_is_looked_at_before_it_can_have_reached_its_bound(
+    monkeypatch: pytest.MonkeyPatch, rate: float, left: float, seconds: float
+) -> None:
+    for name, value in PACE.items():
+        monkeypatch.setattr(rotation, name, value)
+    assert rotation._until_next(rate, left) == pytest.approx(seconds)

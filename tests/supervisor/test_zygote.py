@@ -102,6 +102,26 @@ async def test_one_zygote_is_the_parent_of_all(tmp_path: Path, make: Callable[..
     assert list((tmp_path / "state" / "zygotes").iterdir()) == []
 
 
+async def test_one_that_does_not_answer_is_replaced_and_its_workers_go_on(
+    tmp_path: Path, make: Callable[..., WorkerSpec]
+) -> None:
+    async with supervised(tmp_path / "state") as it:
+        assert it.supervisor._zygotes
+        it.supervisor._zygotes.deaf = 0.5
+        it.supervisor.start_worker(make(), 0)
+        (first,) = await ready(it)
+        stopped = parent_of(first.pid or 0)
+        os.kill(stopped, signal.SIGSTOP)
+        it.supervisor.start_worker(make(), 1)
+        found = await ready(it, 2)
+        assert found[0].pid == first.pid
+        assert is_gone(stopped)
+        assert parent_of(found[1].pid or 0) != stopped
+        os.kill(first.pid or 0, signal.SIGSEGV)
+        await async_eventually(lambda: any(e.kind == "exited" and "SIGSEGV" in e.text for e in it.events))
+        await ready(it, 2)
+
+
 async def test_it_has_one_thread_and_is_connected_to_nobody_but_us(
     tmp_path: Path, make: Callable[..., WorkerSpec]
 ) -> None:

@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.workers.worker_bench import VERBS, Bench, until
 
 LONG = 9000  # characters: more than Python writes at once
@@ -125,3 +127,14 @@ def test_a_child_of_the_handler_dies_of_sighup_as_any_process(bench: Bench) -> N
     worker.says("(?m)^program -1")
     assert worker.stop() == 0
     assert "reopen" not in worker.log
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_rename_at_the_very_end_does_not_end_it(bench: Bench, attempt: int) -> None:
+    """SIGHUP all the way through Python's last instructions: the exit status stays what it was."""
+    bench.queue()
+    worker = bench.start("work", VERBS, LOG_FILE=str(bench.root / "0.log")).ready()
+    worker.popen.send_signal(signal.SIGTERM)
+    while worker.popen.poll() is None:
+        worker.popen.send_signal(signal.SIGHUP)
+    assert worker.popen.returncode == 0

@@ -18,7 +18,7 @@ from .handling import handle_all
 from .loader import Fault, load
 from .notify import Notifier
 from .settings import Settings, parsed, read_settings
-from .signals import Signals, before_the_loop
+from .signals import Signals, at_the_end, before_the_loop
 from .wire import Wire
 
 PYTHON = platform.python_version()
@@ -32,6 +32,13 @@ def run(name: str, loaded: type[BaseWorker] | None = None) -> int:
     """
     if loaded is None:  # else the zygote has, and we have inherited it
         before_the_loop()
+    try:
+        return _run(name, loaded)
+    finally:
+        at_the_end()
+
+
+def _run(name: str, loaded: type[BaseWorker] | None) -> int:
     hand = Hand()
     log.set_up(os.environ, name, hand)
     faulthandler.enable(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from _signal import SIG_IGN
 from _signal import signal as catch  # signal's own makes an enum of what was there before, for 0.1 ms and 100 kB each
 from types import FrameType
 
@@ -22,6 +23,11 @@ def before_the_loop() -> None:
     for number in STOP:
         catch(number, lambda *_: os._exit(0))
     catch(REOPEN, lambda *_: None)
+
+
+def at_the_end() -> None:
+    """From now on a rename of the log concerns nobody: Python's last instructions would let SIGHUP end the process."""
+    catch(REOPEN, SIG_IGN)
 
 
 class Signals:

@@ -112,7 +112,6 @@ class Cgroups:
             await asyncio.wait(self._removals)
         for folder in self._folders:
             await self._run(_remove, folder)
-        self._thread.shutdown(wait=False)
 
     async def _remove(self, path: Path) -> None:
         for wait in LOOKS:

@@ -186,7 +186,7 @@ async def broker_at(settings: Settings, stop: Stop) -> AsyncIterator[BrokerAt]:
 
 async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop: Stop) -> None:
     """Everything between the broker being there and the last worker being gone."""
-    context, supervisor = assemble(settings, at)
+    context, supervisor, watch = assemble(settings, at)
     loop = context.loop
     await supervisor.start()
     renewal.look_after(stop.left, supervisor.children, asyncio.get_running_loop())
@@ -195,7 +195,6 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
             create_app(context), lifespan="off", log_config=None, date_header=False, timeout_graceful_shutdown=1
         )
     )
-    watch = Watch(settings.file, settings.workers, context.file_changed)
     running = [
         asyncio.create_task(loop.run(), name="the loop"),
         asyncio.create_task(watch.run(), name="the watch on the file"),
@@ -227,7 +226,7 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
         await loop.broker.close()
 
 
-def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor]:
+def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor, Watch]:
     events = Events()
     runtime = Runtime(settings.workers, at.amqp_url)
     file = DesiredFile(settings.file)
@@ -255,7 +254,8 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor]:
     recorder = Recorder(History(settings.state / "history"))
     source = source_of(settings, file, recorder.note, recorder.history, events, on_news=lambda: loop.wake("file"))
     recorder.source = source
-    intake = Intake(file, modules, settings.state / "last-good.yaml", source.admits)
+    watch = Watch(settings.file, settings.workers, lambda: context.file_changed())
+    intake = Intake(file, modules, settings.state / "last-good.yaml", source.admits, watch.look)
     pauses = Pauses(settings.state / "pauses.json")
     loop = Loop(intake, broker, supervisor, ledger, runtime, events, settings.resync, pauses)
     context = Context(settings, file, loop, modules, events, source, recorder, Desk(at.amqp_url, events))
@@ -269,7 +269,7 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor]:
         context.desk.follow(desired, {name: turn.queues[name].messages for name in going & turn.queues.keys()})
 
     loop.observer = on_turn
-    return context, supervisor
+    return context, supervisor, watch
 
 
 def sweep(file: DesiredFile, settings: Settings) -> None:

@@ -17,14 +17,14 @@ from loguru import logger as log
 
 from reconciler.machine import faults_here
 from reconciler.modules import Modules
+from reconciler.saves import Save, Sight, save_between, takes_out
 from state.desired import NOTHING, Desired
 from state.faults import Fault, Rejected
 from state.file import DesiredFile, Snapshot, write_atomically
 from state.processes import Pool
 from state.reader import locate, parse, revision_of
 
-# The file is believed once it has stood like that for so long: an editor that truncates and writes in pieces passes
-# through shorter files that are valid, and say something else.
+# What may be half of a file is believed once it has stood for so long: see `saves`.
 SETTLE_SECONDS = 0.3
 
 
@@ -63,9 +63,14 @@ class Intake:
         modules: Modules,
         last_good: Path,
         admits: Callable[[str], str | None] = lambda revision: None,
+        look: Callable[[], Sight] = Sight,
     ) -> None:
-        """`admits` tells why a revision must not come into force, whatever it says; None if it may."""
+        """`admits` tells why a revision must not come into force, whatever it says; None if it may.
+
+        `look` tells how the file was saved.
+        """
         self._file = file
+        self._look = look
         self._admits = admits
         self._modules = modules
         self._last_good = last_good
@@ -99,15 +104,18 @@ class Intake:
 
     async def read(self) -> Reading:
         """One look at the file. Puts it in force if nothing speaks against it."""
-        write = self._file.writes
+        write, before = self._file.writes, self._look()
         snapshot = await asyncio.to_thread(self._file.snapshot)
-        if wait := self._unsettled(snapshot):
-            return Reading(self._in_force, waiting=("the file was saved this very moment",), settles_in=wait)
+        save, wait = save_between(before, self._look()), self._unsettled(snapshot)
+        if wait and save in (Save.OPEN, Save.UNKNOWN):
+            return self._unsure(wait)
         if snapshot.data is None:
             return self._faulty([Fault(1, 1, "", snapshot.error or "the file is missing", self._file.path.name)])
         if why := self._admits(snapshot.revision):
             return Reading(self._in_force, waiting=(why,))
         desired = await self._parse(snapshot)
+        if wait and save is Save.CLOSED and is_doubtful(self._in_force.desired, desired):
+            return self._unsure(wait)
         if isinstance(desired, Rejected):
             return self._faulty(desired.faults)
         if here := faults_here(desired):
@@ -134,6 +142,9 @@ class Intake:
         age = time.time() - snapshot.changed_at
         return SETTLE_SECONDS - age if 0 <= age < SETTLE_SECONDS else 0.0
 
+    def _unsure(self, wait: float) -> Reading:
+        return Reading(self._in_force, waiting=("the file was saved this very moment",), settles_in=wait)
+
     def _faulty(self, faults: Iterable[Fault]) -> Reading:
         return Reading(self._in_force, tuple(sorted(faults)))
 
@@ -158,3 +169,8 @@ class Intake:
             await asyncio.to_thread(self._remember, data, code)
         self._in_force = InForce(desired, snapshot.revision, data, code)
         return Reading(self._in_force, write=write)
+
+
+def is_doubtful(old: Desired, new: Desired | Rejected) -> bool:
+    """Could that be a half of what somebody is about to save?"""
+    return isinstance(new, Rejected) or takes_out(old, new)

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "reconciler.drift": ("state",),
     "reconciler.explain": ("state", "reconciler.drift", "reconciler.plan"),
     "reconciler.attempts": ("state", "reconciler.plan", "reconciler.errors", "reconciler.backoff"),
+    "reconciler.saves": ("state",),
     "reconciler.settings": ("workers",),  # to know where the worker's entry is
     "reconciler.spec": ("state", "reconciler.settings"),
     "reconciler.source": ("state", "reconciler.errors", "reconciler.events", "reconciler.settings"),
@@ -74,10 +75,11 @@ PURE = (
     "backoff",
     "errors",
     "spec",
+    "saves",
 )
 # Through these a module could look at the world or at the clock.
 WORLDLY = {"asyncio", "os", "time", "datetime", "socket", "subprocess", "threading", "signal", "pathlib", "loguru"}
-WORLDLY |= {"httpx", "pika", "starlette", "uvicorn", "watchfiles"}
+WORLDLY |= {"httpx", "pika", "starlette", "uvicorn", "watchfiles", "asyncinotify"}
 
 
 def modules_of(name: str) -> list[Path]:

@@ -24,7 +24,7 @@ from reconciler.errors import BrokerUnreachable, NoSuchExchange, NoSuchQueue, Re
 
 CONNECT_SECONDS = 4.0
 CALL_SECONDS = 30.0
-CHANNELS = 64  # calls under way at once on one connection
+CHANNELS = 128  # calls under way at once on one connection, if the broker allows so many
 DEFAULT_HEARTBEAT = 20
 HARD_ERRORS = range(500, 600)  # the codes with which a broker closes a connection over something it was asked to do
 
@@ -109,6 +109,7 @@ class Link:
         if isinstance(result, BaseException):
             raise unreachable(self.parameters, result)
         self._connection, self._idle = connection, []
+        self._slots = asyncio.Semaphore(min(CHANNELS, connection.params.channel_max or CHANNELS))
         return connection
 
     def _lost(self, _: Any, reason: BaseException) -> None:
@@ -118,6 +119,7 @@ class Link:
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[Channel]:
         """A channel for one call at a time; one that was closed, or left in the middle of a call, is not used again."""
+        await self.connection()  # which knows how many channels there may be
         async with self._slots:
             connection = await self.connection()
             channel = self._idle.pop() if self._idle else await Channel.open(connection)

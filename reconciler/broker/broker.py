@@ -71,16 +71,14 @@ class Broker:
         return replace(seen, queues={queue.name: queue for queue in found if queue is not None})
 
     async def _see_all(self, seen: ObservedBroker) -> ObservedBroker:
-        ask = self._management
-        queues, exchanges, policies = await asyncio.gather(ask.queues(), ask.exchanges(), ask.policies())
-        bindings = await ask.bindings((x["name"] for x in exchanges), len(queues))
+        found = await self._management.everything()
         return replace(
             seen,
             management=True,
-            queues={q["name"]: queue_of(q) for q in queues},
-            exchanges=exchanges_of(exchanges),
-            bindings=bindings_of(bindings),
-            policies=None if policies is None else policies_of(policies),
+            queues={q["name"]: queue_of(q) for q in found.queues},
+            exchanges=exchanges_of(found.exchanges),
+            bindings=bindings_of(found.bindings),
+            policies=None if found.policies is None else policies_of(found.policies),
         )
 
     async def _see_one(self, name: str) -> ObservedQueue | None:

@@ -8,7 +8,7 @@ queues, one of exchanges and the bindings exchange by exchange take 0.5 s togeth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -26,14 +26,23 @@ QUEUES = {
 }
 EXCHANGES = {"disable_stats": "true", "columns": "name,type,durable,auto_delete,internal,arguments"}
 AT_ONCE = 8  # requests under way
-# The bindings of so many exchanges cost less one by one than all of the virtual host's with the default exchange's.
-FEW_EXCHANGES = 16
-QUEUES_AN_EXCHANGE = 25
+LARGE = 1000  # queues, from which on the default exchange's bindings cost more than a request for each other exchange
+QUEUES_AN_EXCHANGE = 25  # … of which there is at most one for so many queues
 DOTS = {".", ".."}  # what is called so has no path of its own: RabbitMQ takes them for the folder and the one above
 
 
 class ManagementUnavailable(Exception):
     """The management API cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Everything:
+    """What the HTTP API says of a virtual host. `policies` is None if this user may not see them."""
+
+    queues: list[dict[str, Any]]
+    exchanges: list[dict[str, Any]]  # the default one and RabbitMQ's own included
+    bindings: list[dict[str, Any]]  # but for the default exchange's
+    policies: list[dict[str, Any]] | None
 
 
 class Management:
@@ -48,22 +57,27 @@ class Management:
         base = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
         self.url = base
         self._vhost = quote(vhost, safe="")
+        self._is_large = False
         self._client = httpx.AsyncClient(base_url=base, auth=(user, password), timeout=SECONDS, trust_env=False)
 
     async def queues(self) -> list[dict[str, Any]]:
         """All queues of the virtual host: properties and counts. Raises ManagementUnavailable."""
         return await self._list(f"/api/queues/{self._vhost}", QUEUES)
 
-    async def exchanges(self) -> list[dict[str, Any]]:
-        """All exchanges of the virtual host, the default one and RabbitMQ's own included."""
-        return await self._list(f"/api/exchanges/{self._vhost}", EXCHANGES)
+    async def everything(self) -> Everything:
+        """All of the virtual host. Raises ManagementUnavailable."""
+        first = self.queues(), self._list(f"/api/exchanges/{self._vhost}", EXCHANGES), self.policies()
+        if self._is_large:
+            queues, exchanges, policies = await asyncio.gather(*first)
+            bindings = await self._bindings([x["name"] for x in exchanges if x["name"]], len(queues))
+        else:
+            queues, exchanges, policies, bindings = await asyncio.gather(*first, self._all_bindings())
+        self._is_large = len(queues) > LARGE
+        return Everything(queues, exchanges, bindings, policies)
 
-    async def bindings(self, exchanges: Iterable[str], queues: int) -> list[dict[str, Any]]:
-        """All bindings of these exchanges, but for the default one's. `queues`: how many the virtual host has."""
-        sources = [name for name in exchanges if name]
-        if len(sources) > max(FEW_EXCHANGES, queues // QUEUES_AN_EXCHANGE) or DOTS & set(sources):
-            found = await self._list(f"/api/bindings/{self._vhost}", {})
-            return [binding for binding in found if binding["source"]]
+    async def _bindings(self, sources: list[str], queues: int) -> list[dict[str, Any]]:
+        if len(sources) > queues // QUEUES_AN_EXCHANGE or DOTS & set(sources):
+            return await self._all_bindings()
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def of(source: str) -> list[dict[str, Any]]:
@@ -73,8 +87,11 @@ class Management:
 
         return list(chain.from_iterable(await asyncio.gather(*map(of, sources))))
 
+    async def _all_bindings(self) -> list[dict[str, Any]]:
+        found = await self._list(f"/api/bindings/{self._vhost}", {})
+        return [binding for binding in found if binding["source"]]
+
     async def policies(self) -> list[dict[str, Any]] | None:
-        """All policies of the virtual host; None if this user may not see them."""
         answer = await self._ask("GET", f"/api/policies/{self._vhost}")
         if answer.status_code in (401, 403):
             return None

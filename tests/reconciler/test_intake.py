@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from reconciler.intake import SETTLE_SECONDS, Intake
+from reconciler.saves import Sight
 from state.desired import NOTHING, Desired
 from state.edit import set_value
 from state.file import DesiredFile
@@ -38,11 +40,13 @@ class Site:
         self.last_good = folder / "last-good.yaml"
         self.modules = FakeModules()
         self.file = DesiredFile(self.path)
+        self.sight = Sight()
+        self.looks: Callable[[], Sight] = lambda: self.sight
         self.intake = self.restarted()
         self.save(TEXT)
 
     def restarted(self) -> Intake:
-        return Intake(DesiredFile(self.path), self.modules, self.last_good)  # type: ignore[arg-type]
+        return Intake(DesiredFile(self.path), self.modules, self.last_good, look=lambda: self.looks())  # type: ignore[arg-type]
 
     def save(self, text: str, seconds_ago: float = 10.0) -> None:
         self.path.write_text(text)
@@ -104,6 +108,55 @@ async def test_a_file_saved_this_moment_is_believed_a_moment_later(site: Site) -
     assert list(reading.in_force.desired.queues) == ["a"]
     site.save("version: 1\nqueues: {}\n", seconds_ago=SETTLE_SECONDS)
     assert (await site.intake.read()).in_force.desired.queues == {}
+
+
+MORE = TEXT + "  b: {}\n"
+
+
+@pytest.mark.parametrize("sight", [Sight().renamed(), Sight().modified().closed()], ids=["renamed", "closed"])
+async def test_a_file_that_is_known_to_be_whole_is_believed_at_once(site: Site, sight: Sight) -> None:
+    await site.intake.read()
+    site.sight = sight
+    site.save(MORE, seconds_ago=0)
+    assert list((await site.intake.read()).in_force.desired.queues) == ["a", "b"]
+
+
+async def test_one_that_a_writer_has_not_closed_is_not(site: Site) -> None:
+    await site.intake.read()
+    site.sight = Sight().modified()
+    site.save(MORE, seconds_ago=0)
+    reading = await site.intake.read()
+    assert reading.waiting
+    assert 0 < reading.settles_in <= SETTLE_SECONDS
+
+
+@pytest.mark.parametrize("text", ["", "version: 1\nqueues: {}\n", "version: 1\nqueues: {b: {}, c: {}, d: {}}\n"])
+async def test_one_that_is_closed_and_takes_something_out_may_be_half_and_is_believed_later(
+    site: Site, text: str
+) -> None:
+    before = (await site.intake.read()).in_force
+    site.sight = Sight().modified().closed()
+    site.save(text, seconds_ago=0)
+    reading = await site.intake.read()
+    assert (reading.in_force, reading.faults) == (before, ())
+    assert reading.settles_in > 0
+    site.save(text, seconds_ago=SETTLE_SECONDS)
+    assert not (await site.intake.read()).waiting
+
+
+async def test_one_that_takes_something_out_and_was_renamed_into_its_place_is_believed_at_once(site: Site) -> None:
+    await site.intake.read()
+    site.sight = Sight().renamed()
+    site.save("version: 1\nqueues: {}\n", seconds_ago=0)
+    assert (await site.intake.read()).in_force.desired.queues == {}
+
+
+async def test_one_that_is_written_again_while_it_is_read_is_not_believed(site: Site) -> None:
+    await site.intake.read()
+    sights = iter([Sight().modified().closed(), Sight().modified().closed().modified().closed()])
+    site.looks = lambda: next(sights)
+    site.save(MORE, seconds_ago=0)
+    assert (await site.intake.read()).settles_in > 0
 
 
 async def test_a_clock_that_was_put_back_does_not_keep_it_waiting(site: Site) -> None:

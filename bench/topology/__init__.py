@@ -1,0 +1,1 @@
+"""Ten thousand queues: `python -m bench.topology`."""

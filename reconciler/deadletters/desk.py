@@ -25,6 +25,7 @@ MOST_LOOKED = 10_000  # messages of one look, unless more are asked for
 MOST_BYTES = 64 * 1024 * 1024
 LOOK_SECONDS = 4.0
 IDLE_SECONDS = 1.0  # without a message: others have taken the rest
+BACK_SECONDS = 2.0  # a quorum queue takes a moment to take messages back
 REMEMBERED = 50  # runs that have ended
 
 
@@ -74,7 +75,16 @@ class Desk:
                     await asyncio.sleep(0)
         finally:
             await reader.close()
+            await self._given_back(link, place.queue, reader.held)
         return {"groups": groups.as_json(), "count": groups.count, "counted": looked, "of": of}
+
+    async def _given_back(self, link: Link, queue: str, messages: int) -> None:
+        """Waits until they are in the queue again, so that the next look finds them; others may take some of them."""
+        deadline = time.monotonic() + BACK_SECONDS
+        while time.monotonic() < deadline:
+            if (await link.call("queue_declare", queue=queue, passive=True)).method.message_count >= messages:
+                return
+            await asyncio.sleep(0.02)
 
     def redrive(self, order: Order) -> Progress:
         """Begins a run, which goes on by itself. Raises Refused while there is one for that queue."""

@@ -7,11 +7,13 @@ is lost. A consumer gets no more than its prefetch, so while messages are kept i
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from reconciler.broker.amqp import Channel, Link, translated
-from reconciler.errors import BrokerUnreachable
+from reconciler.errors import BrokerUnreachable, ReconcilerError
 
 FIRST_WINDOW, LARGEST_WINDOW = 50, 2000  # messages that the broker sends ahead
 WINDOW_BYTES = 4 * 1024 * 1024  # as far as the average so far tells
@@ -36,7 +38,7 @@ class Reader:
         self._window = window
         self._inbox: asyncio.Queue[Taken | BaseException] = asyncio.Queue()
         self._room = 0  # messages that all consumers together may hold
-        self.held = 0  # taken or on their way, and not acked
+        self._in_hand: dict[int, str] = {}  # tag: by which consumer; taken or on their way, and not acked
         self.seen = 0
         self.bytes = 0
 
@@ -49,6 +51,11 @@ class Reader:
         channel.raw.add_on_cancel_callback(lambda _: reader._inbox.put_nowait(BrokerUnreachable("the queue is gone")))
         await reader._ask_for_more()
         return reader
+
+    @property
+    def held(self) -> int:
+        """How many are taken or on their way, and not acked."""
+        return len(self._in_hand)
 
     async def next(self, seconds: float) -> Taken | None:
         """The next message, None if none came for so long. Raises what ended the channel."""
@@ -67,18 +74,32 @@ class Reader:
         """The broker forgets it."""
         if self._channel.raw.is_open:
             self._channel.raw.basic_ack(taken.tag)
-            self.held -= 1
+            self._in_hand.pop(taken.tag, None)
 
     async def close(self) -> None:
         """Gives back what is in hand. It is back in the queue when this returns."""
         raw = self._channel.raw
+        with suppress(ReconcilerError):
+            for tag in list(raw.consumer_tags):  # or what is given back would be sent to us again at once
+                await self._channel.call("basic_cancel", consumer_tag=tag)
         if raw.is_open:
-            if self.held and not self._arguments:  # since 4.3 this is no delivery; a closed channel is one
-                raw.basic_nack(0, multiple=True, requeue=True)
+            for last in [] if self._arguments else self._runs():  # since 4.3 no delivery, which a closed channel is
+                raw.basic_nack(last, multiple=True, requeue=True)
             closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             raw.add_on_close_callback(lambda *_: closed.set_result(None))
             raw.close()
             await asyncio.wait({closed}, timeout=10)
+
+    def _runs(self) -> Iterator[int]:
+        """The last tag of each run that one consumer has got. A quorum queue takes back what is given back together
+        consumer by consumer, in an order of its own."""
+        before: tuple[int, str] | None = None
+        for tag, consumer in self._in_hand.items():
+            if before is not None and before[1] != consumer:
+                yield before[0]
+            before = tag, consumer
+        if before is not None:
+            yield before[0]
 
     async def _ask_for_more(self) -> None:
         if self.seen:
@@ -91,7 +112,7 @@ class Reader:
         )
 
     def _deliver(self, _: Any, method: Any, properties: Any, body: bytes) -> None:
-        self.held += 1
+        self._in_hand[method.delivery_tag] = method.consumer_tag
         self.seen += 1
         self.bytes += len(body)
         self._inbox.put_nowait(Taken(method.delivery_tag, properties, body))

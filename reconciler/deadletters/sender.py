@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from typing import Any
 
 from pika.exceptions import AMQPError
@@ -44,6 +45,14 @@ class Sender:
             self._channel.raw.basic_publish("", queue, body, properties, mandatory=True)
         except AMQPError as error:
             safe.set_result(translated(error))
+            return safe
+        except (
+            ValueError,
+            TypeError,
+            struct.error,
+            ArithmeticError,
+        ) as error:  # what came in a way that pika cannot send
+            safe.set_result(Refused(f"it cannot be sent again as it is: {error}"))
             return safe
         self._waiting[self._next] = queue, safe
         self._next += 1

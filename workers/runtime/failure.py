@@ -16,6 +16,8 @@ from typing import Any
 
 from pika.spec import Basic, BasicProperties
 
+from . import fractions  # noqa: F401  (a copy keeps its headers)
+
 PREFIX = "x-reconciler-"
 ATTEMPT = PREFIX + "attempt"  # how often it has failed
 QUEUE = PREFIX + "queue"  # where it failed

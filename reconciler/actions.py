@@ -13,7 +13,7 @@ from reconciler.diff import RestartWish
 from reconciler.errors import ReconcilerError
 from state.desired import Exchange, PolicyRule, Queue
 from state.ledger import Holdings, Owned
-from state.observed import Kind, ObservedBinding, binding_of
+from state.observed import Kind, ObservedBinding, ObservedQueue, binding_of
 from state.processes import ObservedWorker, WorkerSpec
 
 
@@ -186,6 +186,28 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class Migrate:
+    """Begin to replace a queue of ours by one of other properties, with all its messages. It goes on by itself."""
+
+    cost = "recreate"
+    order = 7
+    name: str
+    queue: Queue
+    seen: ObservedQueue
+
+    def __str__(self) -> str:
+        return f"migrate queue {self.name} with its {self.seen.messages} messages"
+
+
+@dataclass(frozen=True)
+class Recreate(Migrate):
+    """As Migrate, of a queue that is empty: what comes meanwhile moves along all the same."""
+
+    def __str__(self) -> str:
+        return f"recreate the empty queue {self.name}"
+
+
+@dataclass(frozen=True)
 class DeleteExchange:
     """Delete an exchange of ours that nothing is bound to any more; the broker looks once more."""
 
@@ -236,7 +258,7 @@ class Drop:
 
 Action = (
     SetPolicy | DeclareExchange | Declare | Bind | Claim | Start | Adjust | Stop | Restart | Unbind | Delete
-    | DeleteExchange | DeletePolicy | Release | Drop
+    | Migrate | DeleteExchange | DeletePolicy | Release | Drop
 )  # fmt: skip
 
 
@@ -246,6 +268,17 @@ class Result:
 
     action: Action
     error: ReconcilerError | None = None
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A migration that goes on by itself, and where it is. Its queue is left alone meanwhile."""
+
+    queue: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.queue}: {self.text}"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from reconciler.actions import (
     DeleteExchange,
     DeletePolicy,
     Drop,
+    Migrate,
     Release,
     Restart,
     Result,
@@ -71,6 +72,12 @@ class Processes(Protocol):
     def restart_worker(self, pool: Pool, slot: int, why: str = "") -> None: ...
 
 
+class Migrations(Protocol):
+    """Sees migrations through, each on its own."""
+
+    def begin(self, action: Migrate, broker: str) -> None: ...
+
+
 @dataclass(frozen=True)
 class World:
     """What actions act on. `identity` names the broker in the ledger."""
@@ -79,6 +86,7 @@ class World:
     supervisor: Processes
     ledger: Ledger
     identity: str
+    migrations: Migrations | None = None  # None: there is nobody to see them through
 
 
 async def apply(plan: Plan, world: World, told: Callable[[Result], None] = lambda _: None) -> list[Result]:
@@ -148,6 +156,8 @@ async def _do(action: Action, world: World) -> None:
             world.supervisor.restart_worker(wish.pool, wish.slot, why)
         case Claim(name, owned):
             world.ledger.claim(world.identity, {name: owned})
+        case Migrate():
+            migrate(action, world)
         case Release(name):
             world.ledger.release(world.identity, name)
         case Drop(held):
@@ -188,3 +198,9 @@ async def _declare(declaring: Awaitable[None], made: Holdings, claim: bool, worl
         if claim:  # somebody else's came in between: it is not ours
             world.ledger.release_all(world.identity, made)
         raise
+
+
+def migrate(action: Migrate, world: World) -> None:
+    if world.migrations is None:
+        raise Permanent(f"{action} is for a daemon, which pauses its workers meanwhile (reconciler run)")
+    world.migrations.begin(action, world.identity)

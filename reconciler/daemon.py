@@ -21,6 +21,7 @@ from reconciler.deadletters import Desk
 from reconciler.events import Events
 from reconciler.intake import Intake
 from reconciler.loop import Loop, Turn
+from reconciler.migration import Migrations
 from reconciler.modules import Modules
 from reconciler.pauses import Pauses
 from reconciler.plan import Result
@@ -223,6 +224,8 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
         await context.recorder.settle()
         await context.modules.close()
         await context.desk.close()
+        if loop.migrations is not None:
+            await loop.migrations.close()
         await loop.broker.close()
 
 
@@ -257,7 +260,14 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor, Wat
     watch = Watch(settings.file, settings.workers, lambda: context.file_changed())
     intake = Intake(file, modules, settings.state / "last-good.yaml", source.admits, watch.look)
     pauses = Pauses(settings.state / "pauses.json")
-    loop = Loop(intake, broker, supervisor, ledger, runtime, events, settings.resync, pauses)
+    migrations = Migrations(
+        settings.state / "migrations",
+        broker,
+        workers=lambda queue: sum(worker.pool.queue == queue for worker in supervisor.observe()),
+        told=lambda queue, text: tell_migration(events, queue, text),
+        wake=lambda: loop.wake("resync"),
+    )
+    loop = Loop(intake, broker, supervisor, ledger, runtime, events, settings.resync, pauses, migrations)
     context = Context(settings, file, loop, modules, events, source, recorder, Desk(at.amqp_url, events))
 
     def on_turn(turn: Turn, results: list[Result]) -> None:
@@ -279,6 +289,11 @@ def sweep(file: DesiredFile, settings: Settings) -> None:
         sweep_atomic(settings.state)
     except OSError as error:
         log.warning("temporary files that a killed process left behind stay: {}", error)
+
+
+def tell_migration(events: Events, queue: str, text: str) -> None:
+    log.info("queue {}: {}", queue, text)
+    events.tell("migration", f"queue {queue}: {text}", queue=queue)
 
 
 class Server(uvicorn.Server):

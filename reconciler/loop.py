@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from reconciler.drift import Drift, DriftHistory
 from reconciler.errors import BrokerUnreachable, ReconcilerError
 from reconciler.events import Events
 from reconciler.intake import InForce, Intake, Reading
+from reconciler.migration import Migrations
 from reconciler.pauses import Pauses
 from reconciler.plan import Context, Declare, Plan, Restart, Result, make_plan
 from reconciler.review import Confirmation, Review, unmanaged_queues
@@ -75,6 +76,7 @@ class Loop:
         events: Events,
         resync: float,
         pauses: Pauses | None = None,
+        migrations: Migrations | None = None,
     ) -> None:
         self.intake = intake
         self.broker = broker
@@ -88,6 +90,7 @@ class Loop:
         self._events = events
         self._resync = resync
         self._pauses = pauses or Pauses()
+        self.migrations = migrations
         self.scaler = Scaler()
         self.restarts: frozenset[RestartWish] = frozenset()  # asked for, and not begun yet
         self.drifts = DriftHistory()
@@ -113,18 +116,23 @@ class Loop:
     def confirm(self, revision: str) -> None:
         """Allows the deletions of `revision` that wait for a person."""
         self._confirmed = revision
-        self._attempts.forget()
+        self._forget_failures()
         self.wake("sync")
 
     def confirm_plan(self, asked: Confirmation) -> None:
         """Allows what one plan holds back for a person, if the next turn still comes to that plan."""
         self.asked = asked
-        self._attempts.forget()
+        self._forget_failures()
         self.wake("sync")
+
+    def _forget_failures(self) -> None:
+        self._attempts.forget()
+        if self.migrations is not None:
+            self.migrations.try_again()
 
     def retry_everything(self) -> None:
         """Asks for a turn that tries again also what was given up."""
-        self._attempts.forget()
+        self._forget_failures()
         self._broker_failures = 0
         self.wake("sync")
 
@@ -185,7 +193,7 @@ class Loop:
         requests = dict(self.ledger.requests)
         reading = await self.intake.read()
         if self.last is None or self.last.reading.in_force.revision != reading.in_force.revision:
-            self._attempts.forget()
+            self._forget_failures()
             if self._confirmed != reading.in_force.revision:
                 self.asked = None
                 self._confirmed = None  # or going back to that revision some day would delete without asking
@@ -196,6 +204,8 @@ class Loop:
         scaling = reading.in_force.desired.scaling()
         self.scaler.follow(scaling, self.supervisor.observe() if scaling else ())
         observed, error = await self._observe(reading.in_force)
+        if self.migrations is not None and observed is not None:
+            self.migrations.follow(observed.identity)
         if self.asked is not None and observed is not None:
             self.asked.answer(await self._review(reading, observed, requests))
         plan = self._plan(reading, observed, requests)
@@ -226,19 +236,23 @@ class Loop:
     def _plan(self, reading: Reading, observed: ObservedBroker | None, requests: Mapping[str, bool]) -> Plan:
         owned = self.ledger.owned(observed.identity) if observed else {}
         desired, now = reading.in_force.desired, time.time()
+        still = self._standing_still(observed)
         changes = diff(
             desired,
             observed.queues if observed else None,
             owned,
             specs_of(desired, self._runtime, reading.in_force.code),
             self.supervisor.observe(),
-            Wishes(self._counts(desired, now), desired.paused(now), self.restarts),
+            Wishes(self._counts(desired, now, still), {*desired.paused(now), *still}, self.restarts),
         )
         context = Context(
             owned=len(owned),
             confirmed=self._confirmed == reading.in_force.revision,
             allowed=self.asked.allowed if self.asked else frozenset(),
             requests=requests,
+            ours=owned.keys(),
+            under_way=self._under_way(observed),
+            gave_up=self.migrations.gave_up() if self.migrations else {},
         )
         return self._attempts.holding_back(make_plan(changes, context), time.monotonic())
 
@@ -253,18 +267,31 @@ class Loop:
         unmanaged = unmanaged_queues(observed, {**desired.all_queues(), **owned})
         return Review(plan, basis, reading.in_force.revision, observed, unmanaged, self.supervisor.observe())
 
-    def _counts(self, desired: Desired, now: float) -> dict[Pool, int]:
+    def _under_way(self, observed: ObservedBroker | None) -> Mapping[str, str]:
+        """The queues that are being migrated, and where each is."""
+        if self.migrations is None:
+            return {}
+        return self.migrations.under_way(observed.identity if observed else None)
+
+    def _standing_still(self, observed: ObservedBroker | None) -> Collection[str]:
+        """The queues whose workers stand still because they are migrated."""
+        if self.migrations is None:
+            return ()
+        return self.migrations.standing_still(observed.identity if observed else None)
+
+    def _counts(self, desired: Desired, now: float, still: Collection[str]) -> dict[Pool, int]:
         """How many processes of each pool are wanted now: the file's count, or what its messages ask for."""
         counts, paused = desired.counts(now), desired.paused(now)
         decisions = self._decisions(desired)
-        return counts | {pool: d.count for pool, d in decisions.items() if pool.queue not in paused}
+        counts |= {pool: d.count for pool, d in decisions.items() if pool.queue not in paused}
+        return counts | {pool: 0 for pool in counts if pool.queue in still}
 
     def _decisions(self, desired: Desired) -> dict[Pool, Decision]:
         scaling = desired.scaling()
         return self.scaler.decide(scaling, self.supervisor.observe()) if scaling else {}
 
     async def _apply(self, plan: Plan, observed: ObservedBroker | None) -> list[Result]:
-        world = World(self.broker, self.supervisor, self.ledger, observed.identity if observed else "")
+        world = World(self.broker, self.supervisor, self.ledger, observed.identity if observed else "", self.migrations)
         results = await apply(plan, world, self._tell)
         self._attempts.record(results, time.monotonic())
         begun = {r.action.wish for r in results if isinstance(r.action, Restart) and r.error is None}
@@ -405,7 +432,8 @@ class Loop:
         delays.append(turn.reading.in_force.desired.next_resume(now) - now)
         if turn.reading.settles_in:
             delays.append(turn.reading.settles_in)
-        if any(held.messages is not None and not held.needs_confirmation for held in turn.plan.held):
+        waits = any(held.messages is not None and not held.needs_confirmation for held in turn.plan.held)
+        if waits or turn.plan.under_way:
             delays.append(HELD_POLL_SECONDS)
         if turn.broker is None:
             delays.append(backoff(self._broker_failures, base=0.25, cap=5.0))

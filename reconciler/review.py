@@ -58,6 +58,7 @@ class Review:
             "summary": self.summary(),
             "actions": [self.action_view(action) for action in self.plan.actions],
             "held": held,
+            "under_way": [asdict(migration) for migration in self.plan.under_way],
             "unmanaged": None
             if self.unmanaged is None
             else {"count": len(self.unmanaged), "queues": [*self.unmanaged]},

@@ -39,9 +39,11 @@ def assess(seen: Seen, plan: Plan, last: Mapping[str, Any], commit: str | None) 
     held: dict[str, str] = {}
     for h in plan.held:
         held[h.queue] = f"{held[h.queue]}; {h.reason}" if h.queue in held else h.reason
+    held |= {u.queue: u.text for u in plan.under_way}
     pools = by_pool(seen.workers)
     queues = {n: queue_status(n, q, seen, held.get(n), pools) for n, q in seen.desired.all_queues().items()}
-    synced = not (plan.actions or plan.held or seen.faults or seen.waiting) and seen.broker is not None
+    to_do = (plan.actions, plan.held, plan.under_way, seen.faults, seen.waiting)
+    synced = not any(to_do) and seen.broker is not None
     return {
         "revision": seen.revision,
         "commit": commit,
@@ -50,7 +52,7 @@ def assess(seen: Seen, plan: Plan, last: Mapping[str, Any], commit: str | None) 
         "healthy": seen.broker is not None and all(q["healthy"] for q in queues.values()),
         "broker": broker_status(seen),
         "last_reconcile": dict(last),
-        "pending": [*seen.waiting, *map(str, plan.actions)],
+        "pending": [*seen.waiting, *map(str, plan.under_way), *map(str, plan.actions)],
         "held": held_status(plan.held, seen.revision),
         "queues": queues,
     }

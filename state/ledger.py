@@ -22,18 +22,26 @@ ON_REMOVE = ("keep", "delete-if-empty", "delete", "delete-if-unused")
 
 @dataclass(frozen=True)
 class Owned:
-    """A queue or exchange that we made. `on_remove` is what the file said last, for when the entry is gone.
-
-    `of`: the queue for whose sake it was made, if it is no entry of the file itself.
-    """
+    """A queue or exchange that we made, and what the file said last of it, for when the entry is gone."""
 
     on_remove: str = "delete-if-empty"
-    of: str | None = None
+    of: str | None = None  # the queue for whose sake it was made, if it is no entry of the file itself
+    protect: bool = False  # the entry may only go after the flag went
+    shape: str | None = None  # what we made, as `shape_of` says it; None: not known
+    doubtful: str | None = None  # why nobody knows whether it is still ours
 
     @classmethod
     def as_wanted(cls, queue: Queue) -> Owned:
         """What is to be remembered of it now."""
-        return cls(queue.on_remove, queue.of if isinstance(queue, Implied) else None)
+        of = queue.of if isinstance(queue, Implied) else None
+        return cls(queue.on_remove, of, queue.protect, shape_of(queue.type, queue.durable, queue.broker_arguments()))
+
+
+def shape_of(kind: str, durable: bool, arguments: Mapping[str, Any]) -> str:
+    """What cannot be changed about a queue, in words that are the same for the same."""
+    known = {key: value for key, value in arguments.items() if key != "x-queue-type"}
+    rest = f" with {json.dumps(known, sort_keys=True, ensure_ascii=False, default=str)}" if known else ""
+    return f"a {kind} queue{'' if durable else ' that is not durable'}{rest}"
 
 
 @dataclass
@@ -155,18 +163,18 @@ class Ledger:
         data: dict[str, Any] = {"version": 1, "brokers": {}, "requests": self.requests}
         for broker, held in self.brokers.items():
             data["brokers"][broker] = {name: _written(owned) for name, owned in held.queues.items()}
-            for kind, written in (
+            for kind, found in (
                 ("exchanges", {name: _written(owned) for name, owned in held.exchanges.items()}),
                 ("bindings", sorted(held.bindings)),
                 ("policies", sorted(held.policies)),
             ):
-                if written:
-                    data.setdefault(kind, {})[broker] = written
+                if found:
+                    data.setdefault(kind, {})[broker] = found
         write_atomically(self.path, json.dumps(data, indent=1, ensure_ascii=False).encode())
 
 
-def _written(owned: Owned) -> dict[str, str]:
-    return {key: value for key, value in asdict(owned).items() if value is not None}
+def _written(owned: Owned) -> dict[str, Any]:
+    return {key: value for key, value in asdict(owned).items() if value not in (None, False)}
 
 
 def _read(data: Any) -> tuple[dict[str, Holdings], dict[str, bool]]:
@@ -186,6 +194,6 @@ def _read(data: Any) -> tuple[dict[str, Holdings], dict[str, bool]]:
 
 def _owned(things: Any) -> dict[str, Owned]:
     found = {str(name): Owned(**owned) for name, owned in things.items()}
-    if any(owned.on_remove not in ON_REMOVE for owned in found.values()):
-        raise ValueError("an on_remove in it is none that we wrote")
+    if any(owned.on_remove not in ON_REMOVE or not isinstance(owned.protect, bool) for owned in found.values()):
+        raise ValueError("an on_remove or a protect in it is none that we wrote")
     return found

@@ -20,7 +20,16 @@ MAY_IMPORT = {
     "reconciler.diff": ("state",),
     "reconciler.actions": ("state", "reconciler.diff", "reconciler.errors"),
     "reconciler.rolling": ("state", "reconciler.diff", "reconciler.actions"),
-    "reconciler.plan": ("state", "reconciler.diff", "reconciler.actions", "reconciler.rolling"),
+    "reconciler.changing": ("state", "reconciler.diff", "reconciler.actions"),
+    "reconciler.removing": ("state", "reconciler.diff", "reconciler.actions"),
+    "reconciler.plan": (
+        "state",
+        "reconciler.diff",
+        "reconciler.actions",
+        "reconciler.rolling",
+        "reconciler.changing",
+        "reconciler.removing",
+    ),
     "reconciler.autoscale": ("state",),
     "reconciler.tally": ("state",),
     "reconciler.exposition": ("state", "reconciler.tally"),
@@ -44,6 +53,13 @@ MAY_IMPORT = {
     # … `workers` for what the runtime writes on a failed message
     "reconciler.deadletters": ("state", "reconciler.errors", "reconciler.events", "reconciler.broker", "workers"),
     "reconciler.broker": ("state", "reconciler.errors", "reconciler.plan"),
+    "reconciler.migration": (
+        "state",
+        "reconciler.errors",
+        "reconciler.backoff",
+        "reconciler.actions",
+        "reconciler.broker",
+    ),
     # … `workers` to know where the script is that changes the user
     "reconciler.supervisor": ("state", "reconciler.errors", "reconciler.backoff", "reconciler.journal", "workers"),
 }
@@ -58,6 +74,8 @@ PURE = (
     "diff",
     "actions",
     "rolling",
+    "changing",
+    "removing",
     "plan",
     "autoscale",
     "tally",

@@ -69,10 +69,17 @@ class Connection(AsyncioConnection):
 class Link:
     """One AMQP connection. It is opened by the first that needs it and again after it was lost."""
 
-    def __init__(self, url: str, name: str, on_lost: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        on_lost: Callable[[], None] = lambda: None,
+        kind: type[Connection] = Connection,
+    ) -> None:
         self.parameters = parameters(url, name)
         self._url, self._name = url, name
         self._on_lost = on_lost
+        self._kind = kind
         self._connection: Connection | None = None
         self._opening: asyncio.Task[Connection] | None = None
         self._slots = asyncio.Semaphore(CHANNELS)
@@ -93,7 +100,7 @@ class Link:
 
     async def _open(self) -> Connection:
         opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        connection = Connection(
+        connection = self._kind(
             self.parameters,
             on_open_callback=lambda c: _settle(opened, c),
             on_open_error_callback=lambda _, error: _settle(opened, error),

@@ -13,8 +13,10 @@ import pika
 
 from reconciler.broker.amqp import Link, parameters
 from reconciler.broker.management import Management, ManagementUnavailable
+from reconciler.broker.mover import Mover
 from reconciler.broker.publisher import Publisher
 from reconciler.broker.views import bindings_of, connection_of, exchanges_of, policies_of, queue_of
+from reconciler.broker.workbench import Workbench
 from reconciler.errors import NoSuchExchange, NoSuchQueue, Refused, StillInUse, Temporary
 from reconciler.plan import why_in_use
 from state.desired import Exchange, PolicyRule, Queue
@@ -37,6 +39,7 @@ class Broker:
         known = parameters(amqp_url, "")
         credentials: Any = known.credentials
         self.vhost = known.virtual_host
+        self._amqp_url = amqp_url
         self._admin = Link(amqp_url, "topology", on_lost)
         self._publisher = Publisher(amqp_url)
         url = management_url or derived_management_url(amqp_url)
@@ -252,6 +255,13 @@ class Broker:
         except ManagementUnavailable:
             return []
         return [one for one in found if not (one.name or "").startswith(OURS)]
+
+    def workbench(self) -> Workbench:
+        """For migrations: what only they do. It is closed on its own."""
+        return Workbench(self.count, self._management, self.vhost, self._amqp_url)
+
+    def mover(self) -> Mover:
+        return Mover(self._amqp_url)
 
     async def close(self) -> None:
         await asyncio.gather(self._admin.close(), self._publisher.close(), self._management.close())

@@ -107,6 +107,18 @@ class Management:
         """Deletes a policy, if it is there. Raises Refused."""
         await self._change("DELETE", f"/api/policies/{self._vhost}/{quote(name, safe='')}")
 
+    async def ask(self, method: str, path: str, **request: Any) -> Any:
+        """Any question or change: the answer's JSON, None if there is none or no such thing. Raises Refused."""
+        answer = await self._ask(method, path, **request)
+        if answer.status_code == 404 or (answer.is_success and not answer.content):
+            return None
+        if answer.status_code in (400, 401, 403):
+            raise Refused(reason_of(answer))
+        try:
+            return self._checked(answer).json()
+        except ValueError:
+            raise ManagementUnavailable(f"{self.url} answers in a form that is not known here") from None
+
     async def _change(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
         answer = await self._ask(method, path, json=body)
         if answer.status_code in (401, 403):

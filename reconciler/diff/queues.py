@@ -6,7 +6,7 @@ Both sides go through one `Properties` before they are compared, because brokers
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from state.desired import Queue
@@ -68,6 +68,7 @@ class QueueDiffers:
     name: str
     queue: Queue
     differences: tuple[Difference, ...]
+    seen: ObservedQueue
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,20 @@ def diff_queues(
 ) -> Iterator[QueueChange]:
     for name, queue in desired.items():
         yield from diff_queue(name, queue, observed.get(name))
-        if name in owned and owned[name] != (wanted := Owned.as_wanted(queue)):
-            yield OwnershipDiffers(name, wanted)
+        if name in owned and (known := remembered(owned[name], queue, observed.get(name))) != owned[name]:
+            yield OwnershipDiffers(name, known)
     for name, ours in owned.items():
         if name not in desired:
             yield QueueUnwanted(name, ours, observed.get(name))
+
+
+def remembered(owned: Owned, queue: Queue, seen: ObservedQueue | None) -> Owned:
+    """What the ledger is to know of a queue of ours that is in the file. What is in doubt stays so; and what we made is
+    what is there only as long as that is as the file says."""
+    known = replace(Owned.as_wanted(queue), doubtful=owned.doubtful)
+    have = Properties.seen(seen) if seen else None
+    is_as_wanted = have is not None and not any(compare(Properties.wanted(queue), have))
+    return known if is_as_wanted else replace(known, shape=owned.shape)
 
 
 def diff_queue(name: str, queue: Queue, seen: ObservedQueue | None) -> Iterator[QueueChange]:
@@ -108,7 +118,7 @@ def diff_queue(name: str, queue: Queue, seen: ObservedQueue | None) -> Iterator[
     elif (have := Properties.seen(seen)) is None:
         yield QueueUnverified(name, queue)
     elif differences := tuple(compare(Properties.wanted(queue), have)):
-        yield QueueDiffers(name, queue, differences)
+        yield QueueDiffers(name, queue, differences, seen)
 
 
 def compare(wanted: Properties, have: Properties) -> Iterator[Difference]:

@@ -48,7 +48,7 @@ async def test_a_queue_that_is_made_is_ours_from_before_it_is_there(world: World
 
     broker(world).declare = watched
     await done(world, Declare("q", Queue(on_remove="keep"), claim=True))
-    assert at_declare == {"q": Owned("keep")}
+    assert at_declare == {"q": Owned.as_wanted(Queue(on_remove="keep"))}
     assert broker(world).names == {"q"}
 
 
@@ -69,7 +69,7 @@ async def test_one_that_may_have_been_made_when_the_broker_vanished_stays_ours(w
     broker(world).reachable = False
     (result,) = await done(world, Declare("q", Queue(), claim=True))
     assert isinstance(result.error, BrokerUnreachable)
-    assert Ledger.peek(world.ledger.path).owned(HERE) == {"q": Owned()}
+    assert Ledger.peek(world.ledger.path).owned(HERE) == {"q": Owned.as_wanted(Queue())}
 
 
 async def test_without_a_ledger_on_disk_no_queue_is_made_and_all_else_goes_on(

@@ -105,8 +105,9 @@ def test_a_queue_of_ours_that_left_the_file_is_unwanted_and_one_of_others_is_non
 
 def test_what_the_file_says_on_removal_is_remembered_while_it_says_it() -> None:
     wanted = desired(q={"on_remove": "keep"})
-    assert differences(wanted, there(), owned={"q": Owned()}) == [OwnershipDiffers("q", Owned("keep"))]
-    assert not differences(wanted, there(), owned={"q": Owned("keep")})
+    kept = Owned.as_wanted(wanted.queues["q"])
+    assert differences(wanted, there(), owned={"q": Owned()}) == [OwnershipDiffers("q", kept)]
+    assert not differences(wanted, there(), owned={"q": kept})
 
 
 def test_without_a_sight_of_the_broker_only_workers_are_compared() -> None:

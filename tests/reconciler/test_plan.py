@@ -77,7 +77,7 @@ class TestQueues:
         assert plan(QueueUnverified("q", Queue())).actions == (Declare("q", Queue(), claim=False),)
 
     def test_one_with_other_properties_is_left_alone_and_shown_with_both_values(self) -> None:
-        reason = held(QueueDiffers("q", Queue(), (Difference("durable", True, False),)))
+        reason = held(QueueDiffers("q", Queue(), (Difference("durable", True, False),), there()))
         assert "durable is False at the broker and True in the file" in reason
 
     def test_what_the_file_says_on_removal_is_remembered(self) -> None:

@@ -73,7 +73,7 @@ def test_a_deletion_is_priced_with_ready_and_in_flight_messages_and_workers() ->
 
 
 def test_what_is_held_is_priced_too() -> None:
-    plan = make_plan([QueueDiffers("q", Queue(), (Difference("durable", True, False),))])
+    plan = make_plan([QueueDiffers("q", Queue(), (Difference("durable", True, False),), there())])
     found = Review(plan, Basis(), "f00d", seen(there("q", ready=7)), None).body()
     (held,) = found["held"]["actions"]
     assert (held["queue"], held["messages_ready"], held["needs_confirmation"]) == ("q", 7, False)

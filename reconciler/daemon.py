@@ -26,6 +26,7 @@ from reconciler.modules import Modules
 from reconciler.pauses import Pauses
 from reconciler.plan import Result
 from reconciler.presence import CannotStart, announce, only_one, withdraw
+from reconciler.privacy import kept_private
 from reconciler.recorder import Recorder
 from reconciler.scout import Scout
 from reconciler.settings import Runtime, Settings
@@ -62,7 +63,7 @@ def run(settings: Settings) -> None:
     inherited = renewal.inherited_listener()
     with only_one(settings), contextlib.closing(inherited or listen(settings)) as listener:
         renewed = inherited is not None
-        while (stop := asyncio.run(_run(settings, listener, renewed))).renew:
+        while (stop := run_once(settings, listener, renewed)).renew:
             if stop.after_all:  # this thread holds it back: it is for the new program, which has the workers
                 signal.pthread_kill(threading.get_ident(), stop.after_all)
             try:
@@ -70,6 +71,11 @@ def run(settings: Settings) -> None:
             except OSError as error:
                 log.error("it goes on as it is, because the program on disk does not start: {}", error)
                 renewed = True
+
+
+def run_once(settings: Settings, listener: socket.socket, renewed: bool) -> Stop:
+    with kept_private():
+        return asyncio.run(_run(settings, listener, renewed))
 
 
 async def _run(settings: Settings, listener: socket.socket, renewed: bool) -> Stop:

@@ -64,6 +64,7 @@ class Following:
         self._woken = asyncio.Event()
         self._asked = True  # is a look at the remote wanted before the interval is over?
         self._ready = False
+        self.looks = 0  # at the remote, that have ended
         self._error: str | None = None
         self._moved: str | None = None
         self._seen: str | None = None  # the branch's newest commit
@@ -88,6 +89,7 @@ class Following:
                 self._asked = False
                 async with self._lock:
                     await self._round()
+                self.looks += 1
                 due = time.monotonic() + self._followed.interval * random.uniform(1 - JITTER, 1 + JITTER)
             await self._restore()
             try:

@@ -159,7 +159,7 @@ class Clone:
             self.branch = named[0].removeprefix("ref: refs/heads/") if named else None
         found = [left for left, *right in lines if right == words and not left.startswith("ref:")]
         if not found or self.branch is None:
-            branch = f"branch {self.branch}" if self.branch else "a default branch"
+            branch = f"branch {self.branch}" if self.branch else "default branch"
             raise BranchGone(f"there is no {branch} at {self.remote.shown} (push it, or set RECONCILER_GIT_BRANCH)")
         return found[0]
 

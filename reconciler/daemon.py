@@ -17,6 +17,7 @@ from loguru import logger as log
 from reconciler import renewal
 from reconciler.broker.broker import Broker
 from reconciler.broker.embedded import EmbeddedBroker
+from reconciler.broker.listener import Listener
 from reconciler.deadletters import Desk
 from reconciler.events import Events
 from reconciler.intake import Intake
@@ -207,6 +208,7 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
         asyncio.create_task(watch.run(), name="the watch on the file"),
         asyncio.create_task(context.source.run(), name="the file's source"),
         asyncio.create_task(context.recorder.run(), name="the history"),
+        asyncio.create_task(Listener(at.amqp_url, loop.hear).run(), name="the listener to the broker's events"),
         asyncio.create_task(Scout(loop, context.events).run(), name="the watch on autoscaled queues"),
         asyncio.create_task(server.serve(sockets=[listener.dup()]), name="the web server"),
     ]

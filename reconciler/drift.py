@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from state.observed import ObservedConnection
 
 KEPT = 20  # of one subject, the newest
 SUBJECTS = 1000  # that are remembered at all, the newest
+NAMED = 4  # connections that a sentence names
 HORIZON = 86400.0  # seconds after which a drift is history
 
 
@@ -62,5 +63,9 @@ def suspects(connections: Iterable[ObservedConnection]) -> str | None:
     if len(others) == 1:
         (one,) = others
         return f"{one} (user {one.user}, {one.peer}), the only one beside ours then"
-    named = ", ".join(map(str, others[:4])) + (f" and {len(others) - 4} more" if len(others) > 4 else "")
-    return f"one of the {len(others)} connections that were there then beside ours: {named}"
+    return f"one of the {len(others)} connections that were there then beside ours: {listed(others)}"
+
+
+def listed(connections: Sequence[ObservedConnection]) -> str:
+    more = f" and {len(connections) - NAMED} more" if len(connections) > NAMED else ""
+    return ", ".join(map(str, connections[:NAMED])) + more

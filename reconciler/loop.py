@@ -36,6 +36,7 @@ from reconciler.settings import Runtime
 from reconciler.spec import specs_of
 from reconciler.status import Seen, assess
 from reconciler.supervisor import Supervisor
+from reconciler.trail import Happened, Trail
 from reconciler.witness import Witness
 from state.desired import Desired
 from state.ledger import Ledger
@@ -94,7 +95,8 @@ class Loop:
         self.scaler = Scaler()
         self.restarts: frozenset[RestartWish] = frozenset()  # asked for, and not begun yet
         self.drifts = DriftHistory()
-        self._witness = Witness(self.drifts, broker.foreign_connections)
+        self._trail = Trail(broker.vhost)
+        self._witness = Witness(self.drifts, broker.foreign_connections, self._trail)
         self._attempts = Attempts()
         self._confirmed: str | None = None
         self.asked: Confirmation | None = None  # the plan that somebody confirmed last, of this revision
@@ -112,6 +114,11 @@ class Loop:
         if trigger not in self._triggers:
             self._triggers.append(trigger)
         self._woken.set()
+
+    def hear(self, kind: str, at: float, headers: Mapping[str, Any]) -> None:
+        """Takes in what the broker tells of itself; what may be drift is looked at at once."""
+        if self._trail.hear(Happened(kind, at, headers)):
+            self.wake("resync")
 
     def confirm(self, revision: str) -> None:
         """Allows the deletions of `revision` that wait for a person."""

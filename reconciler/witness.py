@@ -6,19 +6,21 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from reconciler.drift import Drift, DriftHistory, suspects
+from reconciler.trail import Trail
 from state.observed import ObservedConnection
 
 LOOKS = (0.0, 1.0, 2.0, 3.0)  # seconds before each look
 
 
 class Witness:
-    """Adds to the drifts in `history` by whom they were made, as far as the connections that were open then tell."""
+    """Adds to the drifts in `history` by whom they were made, as far as events and open connections tell."""
 
     def __init__(
-        self, history: DriftHistory, connections: Callable[[], Awaitable[Sequence[ObservedConnection]]]
+        self, history: DriftHistory, connections: Callable[[], Awaitable[Sequence[ObservedConnection]]], trail: Trail
     ) -> None:
         self.history = history
         self._connections = connections
+        self._trail = trail
         self._looking: set[asyncio.Task[None]] = set()
 
     def saw(self, drifts: Sequence[Drift]) -> None:
@@ -35,6 +37,6 @@ class Witness:
         for delay in LOOKS:
             await asyncio.sleep(delay)
             seen |= {one for one in await self._connections() if one.since <= drifts[0].at}
-            if by := suspects(seen):
-                for drift in drifts:
+            for drift in drifts:
+                if by := self._trail.author(drift, seen) or suspects(seen):
                     self.history.blame(drift, by)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 Kind = Literal["queue", "exchange"]
+OURS = "reconciler "  # what the names of our own connections and our workers' begin with
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,17 @@ from reconciler.broker.amqp import Link, parameters
 from reconciler.broker.management import Management, ManagementUnavailable
 from reconciler.broker.mover import Mover
 from reconciler.broker.publisher import Publisher
-from reconciler.broker.views import bindings_of, connection_of, exchanges_of, policies_of, queue_of
+from reconciler.broker.views import bindings_of, connection_of, exchanges_of, policies_of, queue_of, queues_of
 from reconciler.broker.workbench import Workbench
 from reconciler.errors import NoSuchExchange, NoSuchQueue, Refused, StillInUse, Temporary
 from reconciler.plan import why_in_use
 from state.desired import Exchange, PolicyRule, Queue
-from state.observed import ObservedBinding, ObservedBroker, ObservedConnection, ObservedQueue
+from state.observed import OURS, ObservedBinding, ObservedBroker, ObservedConnection, ObservedQueue
 
 # Counts of quorum queues and streams follow a tick of five seconds: zeros are believed when they outlast it.
 TICK_SECONDS = 6.0
 # A management API behind a firewall costs seconds a question: it is not asked again at once.
 MANAGEMENT_RETRY_SECONDS = 5.0
-OURS = "reconciler "  # what the names of our own connections and our workers' begin with
 
 
 class Broker:
@@ -78,7 +77,7 @@ class Broker:
         return replace(
             seen,
             management=True,
-            queues={q["name"]: queue_of(q) for q in found.queues},
+            queues=queues_of(found.queues),
             exchanges=exchanges_of(found.exchanges),
             bindings=bindings_of(found.bindings),
             policies=None if found.policies is None else policies_of(found.policies),

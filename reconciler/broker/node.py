@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from reconciler.errors import Permanent
 
 PLACES = ("/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/usr/local/lib/rabbitmq/bin", "/usr/local/sbin")
 INSTALL = "apt-get install rabbitmq-server"
+PLUGINS = ("rabbitmq_management",)
 SCHEDULERS = 4  # a broker for one machine's workers leaves the other cores to them
 
 CONFIG = """\
@@ -161,13 +163,13 @@ def environment(node: Node) -> dict[str, str]:
 
 
 def link_plugins(node: Node, server: Path) -> dict[str, str]:
-    """A folder with links to just the plugins that management needs, as a piece of environment.
+    """A folder with links to just the plugins that are enabled and what they need, as a piece of environment.
 
     At boot RabbitMQ loads every module of every plugin that it finds, enabled or not: a third of its start.
     Empty where the plugins are packed, or lie elsewhere.
     """
     source = server.parent.parent / "plugins"
-    wanted = _with_dependencies(source, "rabbitmq_management")
+    wanted = _with_dependencies(source, PLUGINS)
     if not wanted:
         return {}
     view = node.folder / "plugins"
@@ -225,7 +227,7 @@ def _write_files(node: Node) -> None:
     remember(node)
     _write_private(node.folder / ".erlang.cookie", node.cookie)
     _write_private(node.folder / "rabbitmq.conf", CONFIG.format(**dataclasses.asdict(node)))
-    _write_private(node.folder / "enabled_plugins", "[rabbitmq_management].\n")
+    _write_private(node.folder / "enabled_plugins", f"[{','.join(PLUGINS)}].\n")
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -254,9 +256,9 @@ def _erl_args(node: Node) -> str:
     )
 
 
-def _with_dependencies(plugins: Path, name: str) -> list[Path]:
+def _with_dependencies(plugins: Path, names: Iterable[str]) -> list[Path]:
     found: dict[str, Path] = {}
-    pending = [name]
+    pending = list(names)
     while pending:
         name = pending.pop()
         match = next(plugins.glob(f"{name}-[0-9]*/ebin/{name}.app"), None)

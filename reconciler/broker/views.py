@@ -8,6 +8,12 @@ from typing import Any
 from state.observed import ObservedBinding, ObservedConnection, ObservedExchange, ObservedPolicy, ObservedQueue
 
 Found = Mapping[str, Any]
+EVENTS_QUEUE = "reconciler.events."  # how the names of the exclusive queues begin on which we listen to the broker
+
+
+def queues_of(found: Iterable[Found]) -> dict[str, ObservedQueue]:
+    """All but those that are ours for a moment, to listen on."""
+    return {q["name"]: queue_of(q) for q in found if not (q["name"].startswith(EVENTS_QUEUE) and q.get("exclusive"))}
 
 
 def queue_of(found: Found) -> ObservedQueue:

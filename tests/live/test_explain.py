@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pika
 import pytest
 
+from reconciler.broker import node
 from tests.live.sites import Site, site_on
 from tests.nodes import TestNode
 from tests.waiting import eventually
@@ -85,3 +87,30 @@ def test_a_drift_is_told_with_the_connection_that_made_it(site: Site) -> None:
             eventually(told, within=20)
     finally:
         ops.close()
+
+
+def test_with_the_event_exchange_a_drift_is_mended_at_once_and_a_client_that_is_gone_is_known_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "PLUGINS", (*node.PLUGINS, "rabbitmq_event_exchange"))
+    broker = TestNode(tmp_path / "broker")
+    broker.start()
+    try:
+        with site_on(broker, tmp_path) as site:
+            site.env["RECONCILER_RESYNC"] = "600"
+            site.write("version: 1\nqueues:\n  emails: {}\n")
+            site.start()
+            site.settled()
+            eventually(lambda: "listening to" in site.said(), within=15)
+            parameters = pika.URLParameters(site.vhost.amqp_url)
+            parameters.client_properties = {"connection_name": "ops-script"}
+            with pika.BlockingConnection(parameters) as ops:
+                ops.channel().queue_delete("emails")
+            eventually(lambda: "emails" in site.queues(), within=10)
+            eventually(lambda: 'by connection "ops-script"' in sentences(site, "emails"), within=10)
+            with broker.api() as api:
+                api.delete(f"/api/queues/{quote(site.vhost.name, safe='')}/emails").raise_for_status()
+            eventually(lambda: "over the HTTP API" in sentences(site, "emails"), within=10)
+            assert "once by connection" in sentences(site, "emails")
+    finally:
+        broker.stop()

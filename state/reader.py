@@ -121,9 +121,10 @@ class _Reader:
         faults: list[Fault] = []
         if has_aliases and _Sizes().of(root) > MAX_NODES:
             raise self._reject(0, 0, "", "its aliases write out to too much (write the values out instead)")
-        for node, path in walk(root):
-            if isinstance(node, MappingNode):
-                faults += self._key_faults(node, path)
+        if any(map(_is_odd, nodes_of(root))):
+            for node, path in walk(root):
+                if isinstance(node, MappingNode):
+                    faults += self._key_faults(node, path)
         if faults:
             raise Rejected(faults)
 
@@ -163,6 +164,29 @@ class _Sizes:
             children = [part for pair in node.value for part in pair]
         size = self.known[id(node)] = 1 + sum(map(self.of, children))
         return size
+
+
+def nodes_of(root: Node) -> Iterator[Node]:
+    """Every node of the tree but keys, once; without the paths, which cost more than all the rest."""
+    waiting, seen = [root], {id(root)}
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ScalarNode):
+            continue
+        for part in node.value:
+            child = part[1] if isinstance(node, MappingNode) else part
+            if id(child) not in seen:
+                seen.add(id(child))
+                waiting.append(child)
+
+
+def _is_odd(node: Node) -> bool:
+    """Whether a mapping has a key twice, or one that is no text."""
+    if not isinstance(node, MappingNode):
+        return False
+    names = {key.value for key, _ in node.value if key.tag == "tag:yaml.org,2002:str" and isinstance(key, ScalarNode)}
+    return len(names) < len(node.value)
 
 
 def walk(root: Node) -> Iterator[tuple[Node, tuple[str, ...]]]:

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import yaml
-
 from reconciler.web.answers import ApiError
 from state.desired import Desired, Queue, queue_with_defaults
-from state.edit import EditRefused, remove, set_value
+from state.edit import EditRefused, remove, set_value, value_at
 from state.file import Edit
-from state.reader import Loader, parse
+from state.reader import parse
 
 
 class AlreadyThere(Exception):
@@ -62,13 +60,11 @@ def set_counts(queue: str, counts: Mapping[str, int]) -> Edit:
     """Sets the number of processes of each worker named; one that the queue does not list yet is added."""
 
     def edit(text: str) -> str:
-        raw = yaml.load(text, Loader=Loader)
-        if queue not in raw["queues"]:
+        if queue not in parse(text.encode()).queues:
             raise no_such_queue(queue)
-        listed = raw["queues"][queue].get("workers") or {}
         for worker, count in counts.items():
             path = ("queues", queue, "workers", worker)
-            text = set_value(text, (*path, "count") if isinstance(listed.get(worker), dict) else path, count)
+            text = set_value(text, (*path, "count") if isinstance(value_at(text, path), dict) else path, count)
         return text
 
     return edit

@@ -5,11 +5,11 @@
                        and put in
 
 The text is cut at the places its nodes have, never dumped anew, so comments, order, quoting and line endings stay. Then
-the result is read back and compared with the old data changed in Python; whatever else would have changed, the edit
-is refused. So a mistake in the cutting costs an edit, never a file.
+the result is read back and must say the same, event by event, but for the one change; else the edit is refused. So a
+mistake in the cutting costs an edit, never a file.
 """
 
 from state.edit.layout import EditRefused
-from state.edit.operations import remove, set_value
+from state.edit.operations import remove, set_value, value_at
 
-__all__ = ["EditRefused", "remove", "set_value"]
+__all__ = ["EditRefused", "remove", "set_value", "value_at"]

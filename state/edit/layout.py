@@ -81,10 +81,13 @@ class Layout:
     @property
     def ends_in_block_scalar(self) -> bool:
         """Whether the text ends in a `|` or `>` value with no line break behind it."""
-        node = self.root
+        return self.needs_break(self.root) and not BREAK.fullmatch(self.text[-1:])
+
+    def needs_break(self, node: Node | None) -> bool:
+        """Whether the line break behind the node is a part of its text: it ends in a `|` or `>` value."""
         while node and node.children:
             node = node.children[-1]
-        return node is not None and node.style in ("|", ">") and not BREAK.fullmatch(self.text[-1:])
+        return node is not None and node.style in ("|", ">") and "-" not in self.header(self._properties(node)[1])
 
     def line(self, index: int) -> int:
         """The line of an index as people count, from 1."""
@@ -180,9 +183,12 @@ class Layout:
         return colon + 1 if self.text[colon : colon + 1] == ":" else None
 
     def entry_start(self, parent: Node, at: int) -> int:
-        """Where the entry of a child starts: its key, the dash of an item, or the item itself between brackets."""
+        """Where the entry of a child starts: its key, the `?` or dash before it; between brackets the item itself."""
         if parent.mapping or parent.flow:
-            return parent.children[at + 1 - parent.step].start
+            start = parent.children[at + 1 - parent.step].start
+            line = self.lines.start(self.lines.number(start))
+            before = self.text[line:start].rstrip(" \t")
+            return line + len(before) - 1 if before.endswith("?") and parent.block else start
         return self.gap_end(self.end(parent.children[at - 1]) if at else self._properties(parent)[1])
 
     def column(self, collection: Node) -> int:

@@ -56,6 +56,12 @@ def remove(text: str, path: Sequence[str]) -> str:
     return bom + before.checked(path, place, splices.remove(before.layout, place.trail), GONE)
 
 
+def value_at(text: str, path: Sequence[str]) -> Any:
+    """The data at `path`, None if there is none. Raises EditRefused for a text that is not readable."""
+    _, reading = _reading(text)
+    return reading.value(path) if reading.has(path) else None
+
+
 def _reading(text: str) -> tuple[str, _Reading]:
     """The byte order mark, if there is one, and what stands behind it."""
     bom = text[: text.startswith(_BOM)]

@@ -13,6 +13,7 @@ from itertools import chain
 from state.edit import flow, render
 from state.edit.change import nested
 from state.edit.layout import EditRefused, Layout, Place, Slot, Splice, item_number
+from state.edit.lines import BREAK
 from state.edit.nodes import Kind, Node
 
 
@@ -214,7 +215,17 @@ def _remove_lines(layout: Layout, parent: Node, at: int) -> list[Splice]:
         indent = len(lines.content(after)) - len(lines.content(after).lstrip(" "))
         return [Splice(start, lines.start(after) + indent, "")]
     first, after = _with_blank_line(layout, parent, at, first, after)
-    return [Splice(lines.start(first), lines.start(after), "")]
+    return [_without_lines(layout, parent.children[at - parent.step] if at >= parent.step else None, first, after)]
+
+
+def _without_lines(layout: Layout, before: Node | None, first: int, after: int) -> Splice:
+    """From the `first` line up to the one `after`; the text then ends without a line break if it did before."""
+    lines, text = layout.lines, layout.text
+    start, end = lines.start(first), lines.start(after)
+    ends_bare = end == len(text) and not BREAK.fullmatch(text[-1:])
+    if ends_bare and first and (lines.comment(first - 1) is not None or not layout.needs_break(before)):
+        start = lines.end(first - 1)
+    return Splice(start, end, "")
 
 
 def _with_blank_line(layout: Layout, parent: Node, at: int, first: int, after: int) -> tuple[int, int]:
@@ -237,7 +248,7 @@ def _remove_only(layout: Layout, trail: list[tuple[Node, int]]) -> list[Splice]:
     first, last = layout.first_line(parent, at), layout.last_line(parent, at)
     if len(trail) > 1 and trail[-2][0].mapping:
         head = layout.slot(*trail[-2]).head
-        return [Splice(head, head, f" {empty}"), Splice(lines.start(first), lines.start(last + 1), "")]
+        return [Splice(head, head, f" {empty}"), _without_lines(layout, None, first, last + 1)]
     indent = " " * lines.column(start) if layout.starts_line(start) else ""
     start = lines.start(first) if layout.starts_line(start) else start
     return [Splice(start, lines.end(last), indent + empty)]

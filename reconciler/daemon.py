@@ -265,7 +265,7 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor, Wat
     recorder = Recorder(History(settings.state / "history"))
     source = source_of(settings, file, recorder.note, recorder.history, events, on_news=lambda: loop.wake("file"))
     recorder.source = source
-    watch = Watch(settings.file, settings.workers, lambda: context.file_changed())
+    watch = Watch(settings.file, settings.workers, lambda: context.file_changed(), lambda: modules.folders)
     intake = Intake(file, modules, settings.state / "last-good.yaml", source.admits, watch.look)
     pauses = Pauses(settings.state / "pauses.json")
     migrations = Migrations(

@@ -28,6 +28,10 @@ STAND_INS = {"SLOT": "0", "LOG_FILE": os.devnull, "NOTIFY_SOCKET": os.devnull}
 SETTLE_SECONDS = 0.3  # as for the file: what is saved in pieces is not imported half
 
 
+Stamp = tuple[int, int]  # modification time in ns, and size
+File = tuple[str, int, int]  # its path, and its stamp
+
+
 @dataclass(frozen=True)
 class Module:
     """One worker module as it stands: another content or another environment is another question.
@@ -37,14 +41,35 @@ class Module:
 
     name: str
     env: tuple[tuple[str, str], ...]
-    stamp: tuple[int, int] | None  # modification time in ns and size; None if there is no such file
+    stamp: Stamp | None  # modification time in ns and size; None if there is no such file
     given: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @property
     def settles_in(self) -> float:
         """Seconds until it has stood long enough to be believed whole."""
-        age = time.time() - self.stamp[0] / 1e9 if self.stamp else SETTLE_SECONDS
-        return SETTLE_SECONDS - age if 0 <= age < SETTLE_SECONDS else 0.0
+        return _settles_in(self.stamp)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of an import: what is wrong, if anything, and the other files of the folder that it has read."""
+
+    fault: str | None
+    files: tuple[File, ...] = ()
+    listings: tuple[tuple[Path, int], ...] = ()  # folders, and when files were last added to them or removed, in ns
+
+    @property
+    def holds(self) -> bool:
+        """Whether all it was built on stands as it did. What fails may be mended by a file that was not there."""
+        return all(stamp_of(Path(path)) == (at, size) for path, at, size in self.files) and (
+            self.fault is None or all(listing_of(folder) == at for folder, at in self.listings)
+        )
+
+    @property
+    def settles_in(self) -> float:
+        """Seconds until the files have stood long enough to be believed whole."""
+        stamps = [stamp_of(Path(path)) for path, _, _ in self.files]
+        return max((_settles_in(stamp) for stamp in stamps), default=0.0)
 
 
 class Modules:
@@ -53,20 +78,30 @@ class Modules:
     def __init__(self, runtime: Runtime, on_verdict: Callable[[], None]) -> None:
         self._runtime = runtime
         self._on_verdict = on_verdict
-        self._verdicts: dict[Module, str | None] = {}
+        self._verdicts: dict[Module, Verdict] = {}
         self._running: asyncio.Task[None] | None = None
         self._child: subprocess.Popen[str] | None = None
         self._closed = False
-        self._digests: dict[tuple[str, tuple[int, int] | None], str] = {}
+        self._digests: dict[tuple[object, ...], str] = {}
 
     def faults(self, desired: Desired) -> dict[Pool, str] | None:
         """What is wrong with the Python workers of `desired`, by pool; None while they are still being checked."""
         modules = self._modules_of(desired)
-        unknown = {module for module in modules.values() if module not in self._verdicts}
+        unknown = {module for module in set(modules.values()) if not self._is_known(module)}
         if unknown:
             self._check(unknown)
             return None
-        return {pool: fault for pool, module in modules.items() if (fault := self._verdicts[module]) is not None}
+        faults = {pool: self._verdicts[module].fault for pool, module in modules.items()}
+        return {pool: fault for pool, fault in faults.items() if fault is not None}
+
+    def _is_known(self, module: Module) -> bool:
+        verdict = self._verdicts.get(module)
+        return verdict is not None and verdict.holds
+
+    @property
+    def folders(self) -> set[Path]:
+        """Where the files lie that the modules have read, beside the folder itself."""
+        return {Path(path).parent for verdict in self._verdicts.values() for path, _, _ in verdict.files}
 
     async def settled(self, desired: Desired) -> dict[Pool, str]:
         """`faults`, once there is a verdict."""
@@ -76,18 +111,22 @@ class Modules:
         return faults
 
     def code(self, desired: Desired) -> dict[str, str]:
-        """The digest of the content of each worker module of `desired`, by name."""
-        return {module.name: self._digest(module) for module in self._modules_of(desired).values()}
+        """The digest of the content of each worker module of `desired`, and of what it reads of the folder, by name."""
+        read: dict[tuple[str, Stamp | None], set[File]] = {}
+        for module in self._modules_of(desired).values():
+            verdict = self._verdicts.get(module)
+            read.setdefault((module.name, module.stamp), set()).update(verdict.files if verdict else ())
+        return {name: self._digest(name, stamp, sorted(files)) for (name, stamp), files in read.items()}
 
-    def _digest(self, module: Module) -> str:
-        key = module.name, module.stamp
+    def _digest(self, name: str, stamp: Stamp | None, files: list[File]) -> str:
+        key = name, stamp, *files
         if key not in self._digests:
-            self._digests = {k: v for k, v in self._digests.items() if k[0] != module.name}
-            self._digests[key] = digest_of(self._runtime.workers / f"{module.name}.py")
+            self._digests = {k: v for k, v in self._digests.items() if k[0] != name}
+            self._digests[key] = digest_of(self._runtime.workers / f"{name}.py", *(Path(path) for path, _, _ in files))
         return self._digests[key]
 
     def _modules_of(self, desired: Desired) -> dict[Pool, Module]:
-        stamps: dict[str, tuple[int, int] | None] = {}
+        stamps: dict[str, Stamp | None] = {}
         found = {}
         for pool, worker in desired.pools():
             if worker.command is None:
@@ -103,7 +142,8 @@ class Modules:
             self._running = asyncio.create_task(self._ask(sorted(modules, key=lambda m: (m.name, m.env))))
 
     async def _ask(self, modules: list[Module]) -> None:
-        if wait := max(module.settles_in for module in modules):
+        before = [self._verdicts[module].settles_in for module in modules if module in self._verdicts]
+        if wait := max(0.0, *(module.settles_in for module in modules), *before):
             await asyncio.sleep(wait)
             self._on_verdict()
             return
@@ -138,7 +178,7 @@ def available(folder: Path) -> list[str]:
 RESERVED = frozenset({"base", "runtime"})
 
 
-def stamp_of(path: Path) -> tuple[int, int] | None:
+def stamp_of(path: Path) -> Stamp | None:
     try:
         status = path.stat()
     except OSError:
@@ -146,17 +186,32 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def digest_of(path: Path) -> str:
+def listing_of(folder: Path) -> int:
+    """When a file was last added to it or removed, in ns; 0 if it is not there."""
+    stamp = stamp_of(folder)
+    return stamp[0] if stamp else 0
+
+
+def _settles_in(stamp: Stamp | None) -> float:
+    age = time.time() - stamp[0] / 1e9 if stamp else SETTLE_SECONDS
+    return SETTLE_SECONDS - age if 0 <= age < SETTLE_SECONDS else 0.0
+
+
+def digest_of(*paths: Path) -> str:
+    """Of their contents, one after the other; empty if one cannot be read."""
+    digest = hashlib.sha256()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in paths:
+            digest.update(path.read_bytes())
     except OSError:
         return ""
+    return digest.hexdigest()[:16]
 
 
 def ask(
     modules: Iterable[Module], runtime: Runtime, asked: Callable[[subprocess.Popen[str]], None] = lambda _: None
-) -> dict[Module, str | None]:
-    """Has the modules imported in another process; blocks. A verdict is None for a good one, else what is wrong.
+) -> dict[Module, Verdict]:
+    """Has the modules imported in another process; blocks.
 
     `asked` is called with that process, to be able to end it.
     """
@@ -176,11 +231,16 @@ def ask(
                 child.kill()
         answers = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        return dict.fromkeys(modules, f"the module could not be checked: {error}")
-    return {module: verdict_of(answers[i] if i < len(answers) else None) for i, module in enumerate(modules)}
+        return dict.fromkeys(modules, Verdict(f"the module could not be checked: {error}"))
+    answers += [None] * (len(modules) - len(answers))  # it ended before it had come to them
+    return {module: verdict_of(answer, runtime.workers) for module, answer in zip(modules, answers, strict=False)}
 
 
-def verdict_of(answer: Mapping[str, Any] | None) -> str | None:
+def verdict_of(answer: Mapping[str, Any] | None, folder: Path) -> Verdict:
     if answer is None:
-        return "the module could not be checked: its check ended without an answer"
-    return None if answer["ok"] else str(answer["error"])
+        return Verdict("the module could not be checked: its check ended without an answer")
+    files = tuple((str(path), int(at), int(size)) for path, at, size in answer.get("files", ()))
+    folders = sorted({folder, *(Path(path).parent for path, _, _ in files)})
+    return Verdict(
+        None if answer["ok"] else str(answer["error"]), files, tuple((place, listing_of(place)) for place in folders)
+    )

@@ -29,9 +29,15 @@ AT_ONCE = Mask.CLOSE_WRITE | Mask.MOVED_TO
 
 
 class Watch:
-    """Watches the folders of `file` and what it links to, and the folder of the worker modules."""
+    """Watches the folders of `file` and what it links to, the folder of the worker modules, and `more`."""
 
-    def __init__(self, file: Path, workers: Path, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        file: Path,
+        workers: Path,
+        on_change: Callable[[], None],
+        more: Callable[[], set[Path]] = set,
+    ) -> None:
         self._file = file
         self._workers = workers
         self._on_change = on_change
@@ -41,6 +47,7 @@ class Watch:
         self._lost = False  # is a folder gone that was watched? One made in its place may have its number
         self._sight = Sight()
         self._later: asyncio.TimerHandle | None = None
+        self._more = more
 
     async def run(self) -> None:
         while True:
@@ -107,7 +114,7 @@ class Watch:
 
     def folders(self) -> dict[Path, tuple[int, int]]:
         """The folders to watch, each with its device and inode."""
-        wanted = {self._workers, *(step.parent for step in steps_to(self._file))}
+        wanted = {self._workers, *(step.parent for step in steps_to(self._file)), *self._more()}
         found = {}
         for folder in sorted(wanted):
             try:

@@ -161,6 +161,31 @@ def test_other_code_rolls_its_workers_batch_by_batch_and_no_others(site: Site) -
     eventually(lambda: site.recorded() == ["new message"], within=SOON)
 
 
+def test_an_edit_of_what_a_module_imports_from_the_folder_rolls_it_and_no_others(site: Site) -> None:
+    """Beside it or in a package; what does not import rolls nothing, and what mends it need not be the module."""
+    package = site.workers / "lib"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "words.py").write_text("HELLO = 1\n")
+    site.worker("helper", "from .lib.words import HELLO\n")
+    site.worker("record", "from .helper import HELLO\n" + RECORD)
+    site.worker("other", RECORD)
+    site.write("version: 1\nqueues:\n  work: {workers: {record: 2, other: 2}}\n")
+    eventually(lambda: len(site.pids()) == 4)
+    others = site.pids(worker_name="other")
+    for number, path in enumerate((site.workers / "helper.py", package / "words.py")):
+        before = site.pids(worker_name="record")
+        path.write_text(path.read_text() + f"# edit {number}\n")
+        eventually(lambda: len(now := site.pids(worker_name="record")) == 2 and not now & before, within=30)  # noqa: B023
+    before = site.pids(worker_name="record")
+    (package / "words.py").write_text("from .more import HELLO\n")
+    eventually(lambda: "No module named 'workers.lib.more'" in str(site.status()["file_error"]), within=20)
+    (package / "more.py").write_text("HELLO = 2\n")
+    eventually(lambda: len(now := site.pids(worker_name="record")) == 2 and not now & before, within=30)
+    assert site.status()["file_error"] is None
+    assert site.pids(worker_name="other") == others
+
+
 def test_a_module_that_is_only_touched_rolls_nothing_not_even_by_a_new_daemon(site: Site) -> None:
     """A checkout gives every file a new time."""
     before = scaled(site, "echo", 2)

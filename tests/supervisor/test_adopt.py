@@ -73,7 +73,8 @@ async def test_an_adopted_one_that_dies_is_followed(tmp_path: Path) -> None:
             assert it.worker().restarts == 1
             ended = it.supervisor.find(pid)
             assert ended
-            assert ended.reason == "exit status unknown"
+            # Unknown if init has reaped it before we looked, and the kernel is older than 6.15.
+            assert ended.reason in ("killed by SIGKILL", "exit status unknown")
 
 
 async def test_the_family_of_an_adopted_one_is_killed_with_it(tmp_path: Path) -> None:

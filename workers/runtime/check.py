@@ -1,14 +1,16 @@
 """Tries whether worker modules import, each in a forked child of its own: `__main__.py check`, for the daemon.
 
 In: a JSON array, or one object a line, of {"module": NAME, "env": {…}, "timeout": seconds, 20 if absent}.
-Out, in the same order, one object a line: {"module", "ok", "error", "traceback_tail"}. A fork of a process that has
-already imported what every worker imports takes some 20 ms; a fresh interpreter ten times as long.
+Out, in the same order, one object a line: {"module", "ok", "error", "traceback_tail", "files"}. `files` are the others
+of the workers' folder that the import has read, also one that failed: [path, time in ns, size] of each. A fork of a
+process that has imported what every worker imports takes some 20 ms; a fresh interpreter ten times as long.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.util
 import json
 import os
 import select
@@ -18,12 +20,13 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
 import pika  # noqa: F401  (the children find it imported)
 
-from .loader import Fault, load
+from .loader import Fault, folder, load, stamp_of
 
 TIMEOUT = 20.0  # seconds
 AT_ONCE = max(2, os.cpu_count() or 1)
@@ -116,9 +119,32 @@ def _in_child(item: dict[str, Any], pipe: int, output: int) -> None:
         for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (output, 1), (output, 2)):
             os.dup2(descriptor, target)
         os.environ.update({"WORKER_NAME": item["module"]} | item["env"])
-        os.write(pipe, json.dumps(_try(item["module"])).encode() + b"\n")
+        read = _note_files(item["module"])
+        result = _try(item["module"]) | {"files": [[path, *stamp] for path, stamp in read.items() if stamp]}
+        os.write(pipe, json.dumps(result).encode() + b"\n")
     finally:
         os._exit(0)
+
+
+def _note_files(module: str) -> dict[str, tuple[int, int] | None]:
+    """From now on the sources under the workers' folder that are read, but for the module's own; with their stamps."""
+    inside, own = str(folder()) + os.sep, str(folder() / f"{module}.py")
+    ours = os.path.dirname(__file__) + os.sep
+    found: dict[str, tuple[int, int] | None] = {}
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:
+        if event != "open" or not isinstance(path := arguments[0], str) or not path.startswith(inside):
+            return
+        if not set("wax+").isdisjoint(str(arguments[1])):
+            return
+        if path.endswith(".pyc"):
+            with suppress(ValueError):
+                path = importlib.util.source_from_cache(path)
+        if path.endswith(".py") and path != own and path not in found and not path.startswith(ours):
+            found[path] = stamp_of(path)
+
+    sys.addaudithook(note)
+    return found
 
 
 def _try(module: str) -> Result:

@@ -36,6 +36,15 @@ def folder() -> Path:
     return Path(sys.modules["workers"].__path__[0])
 
 
+def stamp_of(path: str) -> tuple[int, int] | None:
+    """When it was changed, in ns, and its size; None if it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
 def _refuse_name(name: str) -> None:
     if name in RESERVED:
         raise Fault(f"{name} is the runtime's own module (give the worker another name)")

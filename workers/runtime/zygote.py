@@ -30,7 +30,7 @@ from setproctitle import setproctitle
 from workers.base import BaseWorker
 
 from . import log, main  # noqa: F401  (all that a worker needs)
-from .loader import Fault, load
+from .loader import Fault, folder, load, stamp_of
 from .newborn import Request, reset_signals
 from .rehearsal import rehearse
 from .settings import parsed
@@ -87,7 +87,7 @@ def preload(name: str, own_socket: int) -> Preloaded:
     gc.collect()
     gc.disable()  # a collection in the child would touch, and so copy, every page
     gc.freeze()
-    return Preloaded(unfit, worker, loaded_files(but=f"workers.{name}"))
+    return Preloaded(unfit, worker, loaded_files())
 
 
 class _Watched(dict[bytes, bytes]):
@@ -123,27 +123,20 @@ def _is_socket(fd: int) -> bool:
         return False
 
 
-def loaded_files(but: str) -> dict[str, tuple[int, int]]:
+def loaded_files() -> dict[str, tuple[int, int]]:
     """The files that modules outside the interpreter's own folders came from, with their time and size.
 
-    The worker's own module is left out: other code there is another image, and while a change of it is held up, this
-    one still gives workers of the code before.
+    Those of the workers' folder are left out: other code there is another image, and while a change of it is held up,
+    this one still gives workers of the code before.
     """
-    ours = (sys.prefix + os.sep, sys.base_prefix + os.sep, str(Path(__file__).parent) + os.sep)
+    ours = (sys.prefix, sys.base_prefix, str(Path(__file__).parent), str(folder()))
+    known = tuple(place + os.sep for place in ours)
     found = {}
-    for name, module in list(sys.modules.items()):
+    for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
-        if name != but and isinstance(path, str) and not path.startswith(ours) and (stamp := stamp_of(path)):
+        if isinstance(path, str) and not path.startswith(known) and (stamp := stamp_of(path)):
             found[path] = stamp
     return found
-
-
-def stamp_of(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
 
 
 class Zygote:

@@ -49,7 +49,7 @@ def of_queue(name: str, desired: Desired, broker: ObservedBroker, held: Holdings
         raise NotListed(f"queue {name} is not in the file, so it is left alone (list it, as reconciler import does)")
     check_there("queue", name, name in broker.queues)
     bindings = listed_and_there(name, "queue", queue.bindings, broker)
-    return adopted("queue", name, Holdings({name: Owned(queue.on_remove)}, bindings=bindings), held, queue.on_remove)
+    return adopted("queue", name, Holdings({name: Owned.as_wanted(queue)}, bindings=bindings), held, queue.on_remove)
 
 
 def of_exchange(name: str, desired: Desired, broker: ObservedBroker, held: Holdings) -> Adoption:

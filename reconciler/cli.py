@@ -10,7 +10,7 @@ import click
 from reconciler import __version__
 from reconciler.commands import daemon, deadletters, file, history, once, queues, takeover, why, workers
 
-LATER = {"forget", "token"}
+LATER = {"token"}
 
 
 class Commands(click.Group):

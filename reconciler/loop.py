@@ -29,7 +29,7 @@ from reconciler.events import Events
 from reconciler.intake import InForce, Intake, Reading
 from reconciler.migration import Migrations
 from reconciler.pauses import Pauses
-from reconciler.plan import Context, Declare, Plan, Restart, Result, make_plan
+from reconciler.plan import Context, Declare, Delete, Plan, Restart, Result, make_plan
 from reconciler.review import Confirmation, Review, unmanaged_queues
 from reconciler.scaler import Scaler
 from reconciler.settings import Runtime
@@ -37,6 +37,7 @@ from reconciler.spec import specs_of
 from reconciler.status import Seen, assess
 from reconciler.supervisor import Supervisor
 from reconciler.trail import Happened, Trail
+from reconciler.window import Window
 from reconciler.witness import Witness
 from state.desired import Desired
 from state.ledger import Ledger
@@ -99,6 +100,7 @@ class Loop:
         self._witness = Witness(self.drifts, broker.foreign_connections, self._trail)
         self._attempts = Attempts()
         self._confirmed: str | None = None
+        self._window = Window()
         self.asked: Confirmation | None = None  # the plan that somebody confirmed last, of this revision
         self._triggers: list[str] = ["file"]
         self._woken = asyncio.Event()
@@ -201,6 +203,7 @@ class Loop:
         reading = await self.intake.read()
         if self.last is None or self.last.reading.in_force.revision != reading.in_force.revision:
             self._forget_failures()
+            self._window.new_revision(time.monotonic())
             if self._confirmed != reading.in_force.revision:
                 self.asked = None
                 self._confirmed = None  # or going back to that revision some day would delete without asking
@@ -211,12 +214,16 @@ class Loop:
         scaling = reading.in_force.desired.scaling()
         self.scaler.follow(scaling, self.supervisor.observe() if scaling else ())
         observed, error = await self._observe(reading.in_force)
+        if observed is not None:
+            self._meet(observed)
         if self.migrations is not None and observed is not None:
             self.migrations.follow(observed.identity)
         if self.asked is not None and observed is not None:
             self.asked.answer(await self._review(reading, observed, requests))
         plan = self._plan(reading, observed, requests)
         results = await self._apply(plan, observed)
+        gone = [r for r in results if isinstance(r.action, Delete) and r.error is None]
+        self._window.deleted(sum(r.action.name not in requests for r in gone), time.monotonic())
         turn = self._finish(reading, observed, error, plan, results, trigger, started)
         self.observer(turn, results)
         self._drop_met_requests(reading, requests)
@@ -257,6 +264,7 @@ class Loop:
             confirmed=self._confirmed == reading.in_force.revision,
             allowed=self.asked.allowed if self.asked else frozenset(),
             requests=requests,
+            recent=self._window.recent,
             ours=owned.keys(),
             under_way=self._under_way(observed),
             gave_up=self.migrations.gave_up() if self.migrations else {},
@@ -273,6 +281,12 @@ class Loop:
         basis = basis_of(reading.in_force.revision, desired, plan, observed, owned, requests)
         unmanaged = unmanaged_queues(observed, {**desired.all_queues(), **owned})
         return Review(plan, basis, reading.in_force.revision, observed, unmanaged, self.supervisor.observe())
+
+    def _meet(self, observed: ObservedBroker) -> None:
+        """A broker of the same name that is another one: what was ours there is not ours here."""
+        if (news := self.ledger.meet(observed.identity, observed.cluster)) is not None:
+            log.warning("{}", news)
+            self._events.tell("broker", news)
 
     def _under_way(self, observed: ObservedBroker | None) -> Mapping[str, str]:
         """The queues that are being migrated, and where each is."""

@@ -105,10 +105,11 @@ class Sight:
 
     @property
     def owned(self) -> Mapping[str, Owned]:
-        return self.ledger.owned(self.broker.identity)
+        return self.ledger.of(self.broker.identity, self.broker.cluster)
 
     def plan(self, word: Word) -> Plan:
-        context = Context(len(self.owned), word.covers(self.revision), self.ledger.requests, word.allowed)
+        confirmed = word.covers(self.revision)
+        context = Context(len(self.owned), confirmed, self.ledger.requests, word.allowed, ours=self.owned.keys())
         return make_plan(diff_queues(self.desired.all_queues(), self.broker.queues, self.owned), context)
 
     def review(self, word: Word = Word()) -> Review:
@@ -155,6 +156,7 @@ def apply_once(
         broker, ledger = broker_of(settings), Ledger.load(settings.state / "ledger.json")
         try:
             word, sight = Word(confirmed), await look(settings, broker, ledger)
+            ledger.meet(sight.broker.identity, sight.broker.cluster)
             if asked is not None:
                 word = replace(word, allowed=taken(asked, sight.review(word)))
             review = sight.review(word)

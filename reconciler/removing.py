@@ -98,8 +98,8 @@ def guarded(change: QueueUnwanted, context: Removals) -> Held | None:
 
 
 WHOSE = (
-    "Nobody knows whether it is still ours (reconciler forget {name} leaves it there; reconciler adopt {name}, or "
-    "DELETE /queue/delete/{name}, says that it is)"
+    "Nobody knows whether it is still ours (reconciler forget {name} leaves it there; reconciler delete {name} deletes "
+    "it once it is empty; put it back into the file and reconciler adopt {name}, and it is ours)"
 )
 
 

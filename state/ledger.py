@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +94,22 @@ class Ledger:
     path: Path
     brokers: dict[str, Holdings] = field(default_factory=dict)
     requests: dict[str, bool] = field(default_factory=dict)
-    broken: str | None = None  # why the file on disk could not be used
+    clusters: dict[str, str] = field(default_factory=dict)  # which cluster each broker was, as `meet` says
+    serial: int = 0  # how often it was written
+    broken: str | None = None  # why the file on disk could not be used, or not be believed
 
     @classmethod
     def load(cls, path: Path) -> Ledger:
-        """The ledger at `path`; an empty one if there is none. One that cannot be read is moved aside, not lost."""
+        """The ledger at `path`; an empty one if there is none. One that cannot be read is moved aside, not lost.
+
+        One that is older than the last that was written owns only what the file lists: what it remembers besides may
+        be somebody else's by now.
+        """
         try:
-            return cls(path, *_read(json.loads(path.read_bytes())))
+            found = cls._believed(path)
+            if found.broken:
+                found.save()
+            return found
         except FileNotFoundError:
             return cls(path)
         except UNREADABLE as error:
@@ -114,9 +123,53 @@ class Ledger:
     def peek(cls, path: Path) -> Ledger:
         """The ledger for looking only: nothing is moved or written."""
         try:
-            return cls(path, *_read(json.loads(path.read_bytes())))
+            return cls._believed(path)
         except (OSError, *UNREADABLE):
             return cls(path)
+
+    @classmethod
+    def _believed(cls, path: Path) -> Ledger:
+        """As it stands on disk; but nothing is deleted on the word of one that came back from a backup."""
+        found = cls(path, *_read(json.loads(path.read_bytes())))
+        if found.serial >= found.last_serial():
+            return found
+        found.broken = f"{path.name} is older than the last one that was written (was it restored from a backup?)"
+        for held in found.brokers.values():
+            held.queues = {name: replace(owned, doubtful=found.broken) for name, owned in held.queues.items()}
+            held.exchanges, held.bindings, held.policies = {}, set(), set()
+        found.requests = {}
+        return found
+
+    def meet(self, broker: str, cluster: str | None) -> str | None:
+        """Notes which cluster is behind the name `broker`. If it is another one than it was, what was ours there is
+        set aside, and said in words."""
+        known = self.clusters.get(broker)
+        if cluster is None or cluster == known:
+            return None
+        self.clusters[broker] = cluster
+        told = None
+        if known is not None and (held := self.brokers.pop(broker, None)):
+            self.brokers[f"{broker} ({known})"] = held
+            told = f"broker {broker} is another one than before, though of the same name: nothing is ours there yet"
+        if (back := self.brokers.pop(f"{broker} ({cluster})", None)) is not None:
+            self.brokers[broker] = back
+        self.save()
+        return told
+
+    def of(self, broker: str, cluster: str | None) -> Mapping[str, Owned]:
+        """As `owned`, where nobody has met this cluster yet."""
+        return self.owned(broker) if cluster is None or self.clusters.get(broker, cluster) == cluster else {}
+
+    def last_serial(self) -> int:
+        """How often a ledger was written here, as a file of its own says: a backup that is restored does not know."""
+        try:
+            return int(self._counter.read_text())
+        except (OSError, ValueError):
+            return 0
+
+    @property
+    def _counter(self) -> Path:
+        return self.path.with_suffix(".serial")
 
     def holdings(self, broker: str) -> Holdings:
         """What is ours there; for reading."""
@@ -160,7 +213,9 @@ class Ledger:
             self.save()
 
     def save(self) -> None:
-        data: dict[str, Any] = {"version": 1, "brokers": {}, "requests": self.requests}
+        self.serial = max(self.serial, self.last_serial()) + 1
+        data: dict[str, Any] = {"version": 1, "serial": self.serial, "brokers": {}, "requests": self.requests}
+        data["clusters"] = self.clusters
         for broker, held in self.brokers.items():
             data["brokers"][broker] = {name: _written(owned) for name, owned in held.queues.items()}
             for kind, found in (
@@ -171,13 +226,14 @@ class Ledger:
                 if found:
                     data.setdefault(kind, {})[broker] = found
         write_atomically(self.path, json.dumps(data, indent=1, ensure_ascii=False).encode())
+        self._counter.write_text(str(self.serial))
 
 
 def _written(owned: Owned) -> dict[str, Any]:
     return {key: value for key, value in asdict(owned).items() if value not in (None, False)}
 
 
-def _read(data: Any) -> tuple[dict[str, Holdings], dict[str, bool]]:
+def _read(data: Any) -> tuple[dict[str, Holdings], dict[str, bool], dict[str, str], int]:
     """A ledger of any version: the first knew queues only, and later ones keep those where they were."""
     brokers = {str(broker): Holdings(queues=_owned(queues)) for broker, queues in data["brokers"].items()}
     for broker, exchanges in data.get("exchanges", {}).items():
@@ -189,7 +245,8 @@ def _read(data: Any) -> tuple[dict[str, Holdings], dict[str, bool]]:
     requests = {str(name): force for name, force in data["requests"].items()}
     if any(force is not True and force is not False for force in requests.values()):
         raise ValueError("a request in it is neither true nor false")
-    return brokers, requests
+    clusters = {str(broker): str(cluster) for broker, cluster in data.get("clusters", {}).items()}
+    return brokers, requests, clusters, int(data.get("serial", 0))
 
 
 def _owned(things: Any) -> dict[str, Owned]:

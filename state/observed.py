@@ -101,6 +101,7 @@ class ObservedBroker:
     exchanges: Mapping[str, ObservedExchange] | None = None
     bindings: frozenset[ObservedBinding] | None = None
     policies: Mapping[str, ObservedPolicy] | None = None
+    cluster: str | None = None  # what RabbitMQ drew by lot when the cluster was made; None: cannot be seen
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Broker:
         self._management_due = 0.0  # when it is asked again after it failed
         self._verified: dict[str, Queue] = {}  # over AMQP alone: what the broker has agreed to, by name
         self._quiet_since: dict[str, float] = {}
+        self._cluster: tuple[Any, str | None] = (None, None)  # the connection, and what was found over it
 
     @property
     def connected(self) -> bool:
@@ -81,7 +82,19 @@ class Broker:
             exchanges=exchanges_of(found.exchanges),
             bindings=bindings_of(found.bindings),
             policies=None if found.policies is None else policies_of(found.policies),
+            cluster=await self._cluster_id(),
         )
+
+    async def _cluster_id(self) -> str | None:
+        """Asked once for each connection: behind an address that stays the same there may be another cluster."""
+        connection = await self._admin.connection()
+        if self._cluster[0] is not connection:
+            try:
+                found = await self._management.ask("GET", "/api/global-parameters/internal_cluster_id")
+            except Refused:  # it takes the tag policymaker
+                found = None
+            self._cluster = connection, str(found["value"]) if found and "value" in found else None
+        return self._cluster[1]
 
     async def _see_one(self, name: str) -> ObservedQueue | None:
         try:

@@ -1,4 +1,4 @@
-"""Taking over what is there: `import` writes the file, `adopt` takes ownership."""
+"""Taking over what is there: `import` writes the file, `adopt` takes ownership, `forget` gives it up."""
 
 from __future__ import annotations
 
@@ -127,4 +127,15 @@ def adopt_directly(settings: Settings, names: tuple[str, ...], kind: Adoptable) 
     return any(wrong for _, wrong in said)
 
 
-COMMANDS = (import_, adopt)
+@click.command()
+@click.argument("queue")
+@with_settings
+def forget(settings: Settings, queue: str) -> None:
+    """Take QUEUE out of the file and leave it at the broker as it is: it is not ours any more."""
+    from reconciler.client import name_in_path
+    from reconciler.commands.answers import change
+
+    change(settings, "POST", f"/queue/forget/{name_in_path(queue)}", {})
+
+
+COMMANDS = (import_, adopt, forget)

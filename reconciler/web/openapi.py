@@ -94,6 +94,9 @@ def queue_paths() -> Schema:
         f"/queue/pause/{name}": post(
             "Let its workers drain and stand still", [QUEUE, WAIT, IF_MATCH], PAUSE, DONE, 200, 202, required=False
         ),
+        f"/queue/forget/{name}": post(
+            "Give up its ownership, and leave it at the broker", [QUEUE, WAIT, IF_MATCH], None, DONE, 200, 202
+        ),
         f"/queue/adopt/{name}": post("Make ours a queue that was there before", [QUEUE], None, ADOPTED, 200),
         "/exchange/adopt/{exchange_name}": post(
             "… an exchange", [path_parameter("exchange_name", TEXT)], None, ADOPTED, 200

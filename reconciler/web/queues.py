@@ -254,6 +254,7 @@ async def delete(request: Request) -> Response:
     force = flag_of(request, "force")
     desired = await context.loop.intake.newest()
     refuse_dead_letter_target(name, desired)
+    refuse_protected(name, desired, context)
     if name in desired.queues:
         await check_removable(name, desired.queues[name], force, context)
         write = await context.write(remove_queue(name), request)
@@ -267,6 +268,15 @@ async def delete(request: Request) -> Response:
     text = "deleted" if done else f"has left the file; it goes as soon as it may{why_not_yet(name, context)}"
     body = {"message": f"Queue {name} {text}", "queue_name": name, "revision": write.revision, "converged": done}
     return answer(body, 200 if done else 202)
+
+
+def refuse_protected(name: str, desired: Desired, context: Context) -> None:
+    """Neither force nor anything else: the flag goes first, and that is in force before the entry goes."""
+    listed = desired.queues.get(name)
+    ours = [held.queues[name] for held in context.loop.ledger.brokers.values() if name in held.queues]
+    if (listed and listed.protect) or any(owned.protect for owned in ours):
+        way_out = "take protect: true out of the file first, and let that come into force"
+        raise ApiError(409, f"queue {name} is protected ({way_out})")
 
 
 def refuse_dead_letter_target(name: str, desired: Desired) -> None:

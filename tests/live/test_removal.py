@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -274,3 +275,126 @@ def test_over_amqp_alone_nothing_is_deleted_without_force(system: System, vhost:
     assert "a" in vhost.queues()
     assert system.delete("a", force="true").status_code == 200
     assert "a" not in vhost.queues()
+
+
+# -- protect, forget, and ledgers that are not what they were ---------------------------------------------------------
+
+
+def test_a_protected_entry_can_only_go_after_its_flag_went(live_system: System, vhost: TestVhost) -> None:
+    live_system.write(file_with("a", "b", a="protect: true"))
+    live_system.settled()
+    live_system.write(file_with("b"))
+    assert "protect: true" in held(live_system, "a")["reason"]
+    assert live_system.delete("a", force="true").status_code == 409
+    assert live_system.post("/queue/forget/a").status_code == 409
+    live_system.stop()
+    live_system.start()
+    assert "protect: true" in held(live_system, "a")["reason"]
+    assert "a" in vhost.queues()
+    live_system.write(file_with("a", "b"))
+    live_system.settled()
+    live_system.write(file_with("b"))
+    assert gone(vhost, "a")
+
+
+def test_a_queue_that_is_forgotten_stays_with_its_bindings_and_messages(live_system: System, vhost: TestVhost) -> None:
+    live_system.write(file_with("a", "b"))
+    live_system.settled()
+    live_system.publish("a", "precious")
+    done = live_system.post("/queue/forget/a")
+    assert (done.status_code, done.json()["queue_name"]) == (200, "a")
+    assert "a:" not in live_system.text
+    live_system.settled()
+    live_system.stop()
+    live_system.start()
+    live_system.settled()
+    assert vhost.queues()["a"]["messages"] == 1
+    assert live_system.post("/queue/forget/a").status_code == 404
+    assert live_system.post("/queue/forget/none").status_code == 404
+
+
+def test_what_is_held_can_be_forgotten_on_the_command_line(live_system: System, vhost: TestVhost) -> None:
+    live_system.write(file_with("a", "b"))
+    live_system.settled()
+    live_system.publish("a", "precious")
+    live_system.write(file_with("b"))
+    assert "reconciler forget" in held(live_system, "a")["reason"]
+    assert live_system.cli("forget", "a").returncode == 0
+    assert live_system.settled()["held"] is None
+    assert vhost.queues()["a"]["messages"] == 1
+
+
+def test_a_file_cut_short_in_two_saves_is_held_as_one_that_is_cut_short_at_once(
+    live_system: System, vhost: TestVhost
+) -> None:
+    live_system.write(file_with(*MANY[:8]))
+    live_system.settled()
+    live_system.write(file_with(*MANY[:5]))
+    assert gone(vhost, *MANY[5:8])
+    live_system.write(file_with(*MANY[:2]))
+    assert "3 more were just removed" in held(live_system, MANY[2])["reason"]
+    assert vhost.queues().keys() == set(MANY[:5])
+
+
+def test_a_ledger_restored_from_an_old_backup_deletes_nothing(live_system: System, vhost: TestVhost) -> None:
+    live_system.write(file_with("a", "b"))
+    live_system.settled()
+    ledger = live_system.state / "ledger.json"
+    old = ledger.read_bytes()
+    live_system.write(file_with("b"))
+    assert gone(vhost, "a")
+    live_system.settled()
+    live_system.stop()
+    with foreign(vhost) as channel:
+        channel.queue_declare("a", durable=True)
+    ledger.write_bytes(old)
+    live_system.start()
+    reason = held(live_system, "a")["reason"]
+    assert "restored from a backup" in reason
+    assert "reconciler forget a" in reason
+    assert "a" in vhost.queues()
+    assert live_system.post("/queue/forget/a").status_code == 200
+    assert live_system.settled()["held"] is None
+    assert "a" in vhost.queues()
+
+
+def test_a_queue_of_ours_that_somebody_made_anew_is_left_alone(live_system: System, vhost: TestVhost) -> None:
+    live_system.write(file_with("a", "b", a="on_remove: delete"))
+    live_system.settled()
+    live_system.stop()
+    with foreign(vhost) as channel:
+        channel.queue_delete("a")
+        channel.queue_declare("a", durable=True, arguments={"x-max-priority": 3})
+        channel.basic_publish("", "a", b"precious")
+    live_system.write(file_with("b"))
+    live_system.start()
+    assert "somebody made it anew" in held(live_system, "a")["reason"]
+    assert vhost.queues()["a"]["messages"] == 1
+
+
+def test_the_ledger_of_another_broker_of_the_same_name_owns_nothing_here(live_system: System, vhost: TestVhost) -> None:
+    live_system.write(file_with("a", "b"))
+    live_system.settled()
+    live_system.stop()
+    ledger = live_system.state / "ledger.json"
+    known = json.loads(ledger.read_bytes())
+    known["clusters"] = dict.fromkeys(known["clusters"], "rabbitmq-cluster-id-of-another")
+    ledger.write_text(json.dumps(known))
+    live_system.write(file_with("b"))
+    live_system.start()
+    live_system.settled()
+    assert vhost.queues().keys() == {"a", "b"}
+    assert "another one than before" in live_system.log.read_text()
+
+
+def test_a_commit_of_another_project_takes_nothing_away(live_system: System, vhost: TestVhost) -> None:
+    """A branch switched to the wrong commit: valid, and about other queues altogether."""
+    live_system.write(file_with(*MANY))
+    live_system.settled()
+    live_system.write(file_with("theirs", "others"))
+    assert held(live_system, MANY[0])["needs_confirmation"]
+    eventually(lambda: {"theirs", "others"} <= vhost.queues().keys())
+    assert set(MANY) <= vhost.queues().keys()
+    live_system.write(file_with(*MANY))
+    assert gone(vhost, "theirs", "others")
+    assert live_system.settled()["held"] is None

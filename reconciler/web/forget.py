@@ -1,0 +1,86 @@
+"""`/queue/forget/…`: the ownership of a queue is given up, and the queue stays at the broker as it is."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reconciler.loop import Turn
+from reconciler.web.answers import ApiError, answer, invalid, read_json, wait_of
+from reconciler.web.context import Context, Write, context_of, writes_file
+from reconciler.web.edits import no_such_queue, remove_queue
+from reconciler.web.queues import refuse_protected
+from state.desired import Desired
+from state.ledger import Holdings
+from state.observed import binding_of
+from state.topology import OUR_POLICIES
+
+
+@writes_file
+async def forget(request: Request) -> Response:
+    """The ledger forgets it before the file does: in between it is not ours, so that no turn deletes it."""
+    context, name, seconds = context_of(request), request.path_params["queue_name"], wait_of(request)
+    for key in await read_json(request, optional=True):
+        raise invalid(key, "unknown field (this takes none)")
+    desired = await context.loop.intake.newest()
+    is_listed, ours = name in desired.queues, name in context.loop.ledger_names()
+    if not is_listed and not ours:
+        raise no_such_queue(name)
+    refuse_protected(name, desired, context)
+    refuse_implied(name, desired)
+    refuse_migrating(name, context)
+    write = await given_up(name, is_listed, request)
+    done = await write.converged(lambda turn: is_forgotten(turn, name, context), seconds)
+    context.events.tell("action", f"queue {name} is not ours any more", queue=name)
+    text = "is not ours any more; it stays at the broker as it is"
+    body = {"message": f"Queue {name} {text}", "queue_name": name, "revision": write.revision, "converged": done}
+    return answer(body, 200 if done else 202)
+
+
+async def given_up(name: str, is_listed: bool, request: Request) -> Write:
+    """What the ledger forgets is remembered again if the file does not take the edit."""
+    context = context_of(request)
+    ledger, before = context.loop.ledger, of_queue(name, context)
+    await asyncio.to_thread(release, before, name, context)
+    if not is_listed:
+        return Write(context, context.loop.intake.in_force.revision, context.file.writes)
+    try:
+        return await context.write(remove_queue(name), request)
+    except Exception:
+        for broker, held in before.items():
+            await asyncio.to_thread(ledger.claim_all, broker, held)
+        raise
+
+
+def of_queue(name: str, context: Context) -> dict[str, Holdings]:
+    """What is ours of it at each broker: with its bindings and the policy of its own keys, which are to stay, too."""
+    found = {}
+    for broker, held in context.loop.ledger.brokers.items():
+        queues = {name: held.queues[name]} if name in held.queues else {}
+        bindings = {key for key in held.bindings if binding_of(key).destination == name}
+        found[broker] = Holdings(queues, {}, bindings, held.policies & {OUR_POLICIES + name})
+    return found
+
+
+def release(held: dict[str, Holdings], name: str, context: Context) -> None:
+    for broker, all_of_it in held.items():
+        context.loop.ledger.release_all(broker, all_of_it)
+    context.loop.ledger.drop_requests({name})
+
+
+def refuse_implied(name: str, desired: Desired) -> None:
+    users = [user for user, queue in desired.queues.items() if queue.dead_letter == name]
+    if users and name not in desired.queues:
+        raise ApiError(409, f"queue {name} is the dead-letter queue of {users[0]} (change dead_letter there first)")
+
+
+def refuse_migrating(name: str, context: Context) -> None:
+    migrations = context.loop.migrations
+    if migrations is not None and name in migrations.under_way():
+        raise ApiError(409, f"queue {name} is being migrated (try again when that is done: see GET /status)")
+
+
+def is_forgotten(turn: Turn, name: str, context: Context) -> bool:
+    return name not in turn.reading.in_force.desired.queues and not context.workers(name)

@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from reconciler.plan import Delete, Plan
+from reconciler.actions import Delete, Migrate
+from reconciler.plan import Plan
 from state.desired import Desired
-from state.ledger import Owned
+from state.ledger import Holdings
 from state.observed import ObservedBroker, ObservedQueue
+from state.topology import OUR_POLICIES
 
 # Hexadecimal digits of the digest: so that from a digest alone one can tell which of the three has moved.
 FILE, LEDGER, BROKER = 20, 20, 24
@@ -53,28 +55,43 @@ def basis_of(
     desired: Desired,
     plan: Plan,
     broker: ObservedBroker | None,
-    owned: Mapping[str, Owned],
+    ours: Holdings,
     requests: Mapping[str, bool],
 ) -> Basis:
-    ledger = {f"queue {name}": ours.on_remove for name, ours in owned.items()}
-    ledger |= {f"request to delete {name}": "with force" if force else "once empty" for name, force in requests.items()}
-    seen = {} if broker is None else dict(of_the_broker(desired, plan, broker, owned))
-    return Basis({"revision": revision}, ledger, seen)
+    seen = {} if broker is None else dict(of_the_broker(desired, plan, broker, ours))
+    return Basis({"revision": revision}, dict(of_the_ledger(ours, requests)), seen)
 
 
-def of_the_broker(
-    desired: Desired, plan: Plan, broker: ObservedBroker, owned: Mapping[str, Owned]
-) -> Iterator[tuple[str, str]]:
+def of_the_ledger(ours: Holdings, requests: Mapping[str, bool]) -> Iterator[tuple[str, str]]:
+    yield from ((f"queue {name}", owned.on_remove) for name, owned in ours.queues.items())
+    yield from ((f"exchange {name}", owned.on_remove) for name, owned in ours.exchanges.items())
+    yield from ((f"binding {key}", "ours") for key in ours.bindings)
+    yield from ((f"policy {name}", "ours") for name in ours.policies)
+    for name, force in requests.items():
+        yield f"request to delete {name}", "with force" if force else "once empty"
+
+
+def of_the_broker(desired: Desired, plan: Plan, broker: ObservedBroker, ours: Holdings) -> Iterator[tuple[str, str]]:
     yield "broker", broker.identity
     staked = at_stake(plan)
-    for name in desired.all_queues().keys() | owned.keys():
-        if (seen := broker.queues.get(name)) is not None:
-            yield f"queue {name}", properties(seen) + (f", {seen.messages:,} messages" if name in staked else "")
+    queues = desired.all_queues().keys() | ours.queues.keys()
+    for name in queues:
+        if (queue := broker.queues.get(name)) is not None:
+            yield f"queue {name}", properties(queue) + (f", {queue.messages:,} messages" if name in staked else "")
+    exchanges = desired.exchanges.keys() | ours.exchanges.keys()
+    for name in exchanges & (broker.exchanges or {}).keys():
+        yield f"exchange {name}", json.dumps(asdict((broker.exchanges or {})[name]), sort_keys=True)
+    for binding in broker.bindings or ():
+        if binding.destination in (queues if binding.destination_type == "queue" else exchanges):
+            yield f"binding {binding}", "there"
+    for name, policy in (broker.policies or {}).items():
+        if name in desired.policies or name in ours.policies or name.startswith(OUR_POLICIES):
+            yield f"policy {name}", json.dumps(asdict(policy), sort_keys=True)
 
 
 def at_stake(plan: Plan) -> set[str]:
     """The queues whose messages a plan could cost, now or once it is confirmed."""
-    doomed = {action.name for action in plan.actions if isinstance(action, Delete)}
+    doomed = {action.name for action in plan.actions if isinstance(action, Delete | Migrate)}
     return doomed | {held.queue for held in plan.held if held.messages is not None}
 
 

@@ -154,6 +154,9 @@ def of_the_plan(known: Known) -> Iterator[str]:
     for held in known.plan.held:
         if held.queue == known.name:
             yield f"Held, because {sentence(held.reason)}"
+    for step in known.plan.under_way:
+        if step.queue == known.name:
+            yield f"It is being replaced by a queue of other properties: {sentence(step.text)}"
     for action in known.plan.actions:
         if action.name == known.name:
             yield f"The next step is to {action} ({action.cost})."

@@ -40,7 +40,7 @@ from reconciler.trail import Happened, Trail
 from reconciler.window import Window
 from reconciler.witness import Witness
 from state.desired import Desired
-from state.ledger import Ledger
+from state.ledger import Holdings, Ledger
 from state.observed import ObservedBroker, ObservedQueue
 from state.processes import Pool
 
@@ -277,9 +277,9 @@ class Loop:
         if observed is not None and (staked := at_stake(plan)):
             observed = await self.broker.recounted(observed, staked)
             plan = self._plan(reading, observed, requests)
-        owned = self.ledger.owned(observed.identity) if observed else {}
-        basis = basis_of(reading.in_force.revision, desired, plan, observed, owned, requests)
-        unmanaged = unmanaged_queues(observed, {**desired.all_queues(), **owned})
+        ours = self.ledger.holdings(observed.identity) if observed else Holdings()
+        basis = basis_of(reading.in_force.revision, desired, plan, observed, ours, requests)
+        unmanaged = unmanaged_queues(observed, {**desired.all_queues(), **ours.queues})
         return Review(plan, basis, reading.in_force.revision, observed, unmanaged, self.supervisor.observe())
 
     def _meet(self, observed: ObservedBroker) -> None:

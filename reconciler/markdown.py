@@ -31,6 +31,9 @@ def lines(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"`reconciler apply --plan {plan['digest']}` or `reconciler sync --confirm {plan['digest']}`:"
         yield ""
         yield from held_table(asked)
+    for moving in plan["under_way"]:
+        yield f"🟠 queue {text(moving['queue'])} is being replaced: {text(moving['text'])}"
+        yield ""
     for cost in ("restart", "in place"):
         if actions := of_cost(plan, cost):
             yield from folded(f"{SIGNS[cost]} {len(actions):,} {cost}", table(actions))

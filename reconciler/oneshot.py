@@ -113,8 +113,8 @@ class Sight:
         return make_plan(diff_queues(self.desired.all_queues(), self.broker.queues, self.owned), context)
 
     def review(self, word: Word = Word()) -> Review:
-        plan = self.plan(word)
-        basis = basis_of(self.revision, self.desired, plan, self.broker, self.owned, self.ledger.requests)
+        plan, ours = self.plan(word), self.ledger.holdings(self.broker.identity)
+        basis = basis_of(self.revision, self.desired, plan, self.broker, ours, self.ledger.requests)
         unmanaged = unmanaged_queues(self.broker, {**self.desired.all_queues(), **self.owned})
         return Review(plan, basis, self.revision, self.broker, unmanaged)
 

@@ -8,13 +8,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
+from reconciler.actions import (
+    Action,
+    Adjust,
+    Bind,
+    Delete,
+    DeleteExchange,
+    Held,
+    Migrate,
+    Restart,
+    Start,
+    Stop,
+    Unbind,
+)
 from reconciler.basis import Basis, moved
 from reconciler.costs import COSTS
-from reconciler.plan import Action, Adjust, Delete, Held, Plan, Restart, Start, Stop
+from reconciler.plan import Plan
 from reconciler.status import held_status
-from state.observed import ObservedBroker
+from state.observed import Kind, ObservedBroker
 from state.processes import ObservedWorker
 
 
@@ -79,18 +93,37 @@ class Review:
         match step:
             case Start() | Adjust() | Stop() | Restart():
                 return Price(workers=1)
-            case Held() if step.worker is None:
-                return self.price_of_queue(step.queue)
-            case Delete():
+            case Bind() | Unbind():
+                return Price(bindings=1)
+            case DeleteExchange(name) | Held(kind="exchange", queue=name):
+                return Price(bindings=self.bindings_of("exchange", name))
+            case Delete() | Migrate():
                 return self.price_of_queue(step.name)
+            case Held(kind="queue", worker=None):
+                return self.price_of_queue(step.queue)
         return Price()
 
     def price_of_queue(self, name: str) -> Price:
         seen = self.broker.queues.get(name) if self.broker else None
         if seen is None:
             return Price()
-        workers = sum(worker.running and worker.pool.queue == name for worker in self.workers)
-        return Price(seen.messages, seen.ready, seen.unacknowledged, workers, None)
+        bindings = self.bindings_of("queue", name)
+        return Price(seen.messages, seen.ready, seen.unacknowledged, self._working[name], bindings)
+
+    def bindings_of(self, kind: Kind, name: str) -> int | None:
+        """Those that end there and, of an exchange, begin there; None if they cannot be seen."""
+        return None if self.broker is None or self.broker.bindings is None else self._bound[kind, name]
+
+    @cached_property
+    def _working(self) -> Counter[str]:
+        return Counter(worker.pool.queue for worker in self.workers if worker.running)
+
+    @cached_property
+    def _bound(self) -> Counter[tuple[Kind, str]]:
+        bindings = (self.broker.bindings if self.broker else None) or ()
+        ends = Counter((binding.destination_type, binding.destination) for binding in bindings)
+        begins: Counter[tuple[Kind, str]] = Counter(("exchange", binding.source) for binding in bindings)
+        return ends + begins
 
 
 def unmanaged_queues(broker: ObservedBroker | None, ours: Mapping[str, Any]) -> list[str] | None:

@@ -164,7 +164,11 @@ def waiting(text: str) -> AbstractContextManager[Any]:
 def plan_text(plan: Mapping[str, Any]) -> Text:
     """The plan, a line an action, then in short what it costs and what binds somebody to it."""
     held, others = plan["held"], unmanaged(plan)
-    lines = [action_line(action) for action in plan["actions"]]
+    lines = [
+        f"[magenta]… queue {escape(one['queue'])} is being replaced: {escape(one['text'])}[/]"
+        for one in plan["under_way"]
+    ]
+    lines += [action_line(action) for action in plan["actions"]]
     steps = held["actions"] if held else ()
     lines += [held_line(step) for step in steps if not step["needs_confirmation"]]
     lines += asked_lines([step for step in steps if step["needs_confirmation"]])

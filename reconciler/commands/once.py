@@ -34,7 +34,7 @@ def plan(settings: Settings, as_json: bool, form: str) -> None:
     """
     found = plan_of(settings)
     show_plan(found, "json" if as_json else form)
-    sys.exit(NOT_WELL if found["actions"] or found["held"] else 0)
+    sys.exit(NOT_WELL if found["actions"] or found["held"] or found["under_way"] else 0)
 
 
 def show_plan(found: dict[str, Any], form: str = "text") -> None:

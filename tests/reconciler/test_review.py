@@ -12,15 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from reconciler.basis import Basis, basis_of, is_digest, moved
+from reconciler.actions import DeleteExchange, Migrate, Unbind
+from reconciler.basis import Basis, at_stake, basis_of, is_digest, moved
+from reconciler.costs import touched
 from reconciler.diff import Difference, QueueDiffers, QueueMissing, QueueUnwanted
 from reconciler.markdown import plan_markdown
 from reconciler.plan import Context, Declare, Delete, Held, Plan, make_plan
 from reconciler.review import Confirmation, Review, unmanaged_queues
 from reconciler.show import plan_text
 from state.desired import Desired, Queue
-from state.ledger import Owned
-from state.observed import ObservedBroker, ObservedQueue
+from state.ledger import Holdings, Owned
+from state.observed import ObservedBinding, ObservedBroker, ObservedExchange, ObservedPolicy, ObservedQueue
 from tests.reconciler.support import desired, there, worker
 
 FILE = desired(q={})
@@ -45,7 +47,7 @@ def review(
     changes = [QueueUnwanted(n, o, broker.queues[n]) for n, o in owned.items() if n not in file.queues]
     changes = [c for c in changes if c.seen]
     plan = make_plan(changes, Context(100, requests=requests or {}))
-    basis = basis_of(revision, file, plan, broker, owned, requests or {})
+    basis = basis_of(revision, file, plan, broker, Holdings(dict(owned)), requests or {})
     return Review(plan, basis, revision, broker, unmanaged_queues(broker, {**file.queues, **owned}), workers)
 
 
@@ -94,6 +96,37 @@ def test_other_queues_are_named_and_counted_and_not_guessed_at_where_they_cannot
     assert unmanaged_queues(None, {}) is None
 
 
+BOUND = frozenset(
+    {
+        ObservedBinding("events", "old", "queue", "a"),
+        ObservedBinding("events", "old", "queue", "b"),
+        ObservedBinding("events", "other", "exchange"),
+        ObservedBinding("first", "events", "exchange"),
+    }
+)
+GONE = ObservedBinding("events", "old", "queue", "a")
+ROUTED = replace(WORLD, bindings=BOUND, exchanges={"events": ObservedExchange("events", "topic")}, policies={})
+
+
+def test_the_bindings_that_go_with_a_queue_or_an_exchange_are_counted() -> None:
+    (action,) = review(ROUTED).body()["actions"]
+    assert action["bindings"] == 2
+    held = Held("events", "x", kind="exchange")
+    plan = Plan((DeleteExchange("events"), Unbind(ObservedBinding("events", "q"))), (held,))
+    found = Review(plan, Basis(), "f00d", ROUTED, None).body()
+    assert [step["bindings"] for step in found["actions"]] == [4, 1]
+    assert found["held"]["actions"][0]["bindings"] == 4
+    assert touched(found["actions"][0]) == ["4 bindings"]
+
+
+def test_a_migration_is_priced_with_all_that_moves() -> None:
+    queue = there("old", ready=10, unacknowledged=2)
+    plan = Plan((Migrate("old", Queue(type="quorum"), queue),))
+    (action,) = Review(plan, Basis(), "f00d", ROUTED, None).body()["actions"]
+    assert (action["action"], action["cost"], action["messages"], action["bindings"]) == ("migrate", "recreate", 12, 2)
+    assert at_stake(plan) == {"old"}
+
+
 # -- the digest ----------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +157,25 @@ def test_the_digest_moves_with_anything_that_matters_and_says_what(now: Review, 
     before = review()
     assert now.digest != before.digest
     assert what in "\n".join(moved(before.digest, now.basis, before.basis))
+
+
+@pytest.mark.parametrize(
+    ("now", "what"),
+    [
+        (replace(ROUTED, bindings=BOUND - {GONE}), "binding events → queue old with a was"),
+        (replace(ROUTED, bindings=BOUND | {ObservedBinding("x", "q")}), "binding x → queue q was not there"),
+        (replace(ROUTED, policies={"ttl": ObservedPolicy("ttl", ".*")}), "policy ttl was not there"),
+        (replace(ROUTED, exchanges={"events": ObservedExchange("events", "fanout")}), "exchange events was"),
+    ],
+)
+def test_exchanges_bindings_and_policies_of_the_file_move_it_too(now: ObservedBroker, what: str) -> None:
+    rule = {"pattern": ".*", "definition": {"max-length": 1}}
+    queues, exchanges = {"q": {}}, {"events": {"type": "topic"}}
+    file = Desired.model_validate({"version": 1, "queues": queues, "exchanges": exchanges, "policies": {"ttl": rule}})
+    before = review(ROUTED, file=file)
+    assert what in "\n".join(moved(before.digest, review(now, file=file).basis, before.basis))
+    theirs = replace(ROUTED, policies={"x": ObservedPolicy("x", ".*")}, exchanges={**(ROUTED.exchanges or {})})
+    assert review(theirs, file=file).digest == before.digest, "what is somebody else's does not"
 
 
 def test_from_a_digest_alone_it_is_known_whether_file_ledger_or_broker_moved() -> None:

@@ -10,6 +10,8 @@ from state.processes import ObservedWorker, WorkerState
 if TYPE_CHECKING:
     from reconciler.supervisor.slot import Slot
 
+SILENT = "it has not said READY=1 over NOTIFY_SOCKET yet"
+
 
 def observed(slot: Slot) -> ObservedWorker:
     """As it is now."""
@@ -61,5 +63,7 @@ def _why(slot: Slot, report: Report) -> str | None:
             return slot.reason
         case WorkerState.STARTING if slot in slot.shop.cold or slot in slot.shop.forks:
             return slot.reason or "waits for its turn to start"
+        case WorkerState.STARTING if slot.alive:
+            return report.status or slot.reason or SILENT
         case _:
             return report.status or slot.reason

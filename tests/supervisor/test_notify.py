@@ -151,3 +151,10 @@ async def test_ten_thousand_datagrams(tmp_path: Path) -> None:
         it.supervisor.start_worker(spec(script), 0)
         await async_eventually(lambda: it.worker().processed == 10_000)
         assert it.kinds() == ["started", "ready"]
+
+
+async def test_one_that_says_nothing_is_told_so(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(spec(command=("/bin/sleep", "1000"), grace=0.1), 0)
+        await async_eventually(lambda: it.kinds() == ["started"])
+        assert it.worker().reason == "it has not said READY=1 over NOTIFY_SOCKET yet"

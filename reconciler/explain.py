@@ -16,9 +16,11 @@ from state.desired import Desired, Queue, Worker
 from state.ledger import Owned
 from state.observed import ObservedBroker, ObservedQueue
 from state.processes import ObservedWorker, WorkerState
+from state.retries import Implied, dead_letter_of, rejected_of
 
 WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 HOUR = 3600.0
+NAMED = 5  # bindings
 CRASH_LOOP = re.compile(r" \(crash loop: [^()]*\)$")
 
 
@@ -86,12 +88,21 @@ def of_the_file(known: Known) -> Iterator[str]:
         foreign = ", and not ours either: it is left alone" if is_foreign(known) else ""
         yield f"Queue {name} is not in the file{foreign}."
     elif name not in known.desired.queues:
-        users = [n for n, q in known.desired.queues.items() if q.dead_letter == name]
-        yield f"Queue {name} is not listed itself: it is where {listing(users)} dead-letters to."
+        yield f"Queue {name} is not listed itself: {implied(name, queue, known.desired)}."
     else:
         pools = [f"{count_of(worker)} {name}" for name, worker in queue.workers.items()]
         drained = f"to be drained by {listing(pools)}" if pools else "without workers"
         yield f"Queue {name} is in the file as a {'' if queue.durable else 'transient '}{queue.type} queue, {drained}."
+
+
+def implied(name: str, queue: Queue, desired: Desired) -> str:
+    """What a queue is for that the file asks for without naming it."""
+    if users := [n for n, q in desired.queues.items() if dead_letter_of(n, q) == name]:
+        return f"it is where {listing(users)} {'dead-letters' if len(users) == 1 else 'dead-letter'} to"
+    of = queue.of if isinstance(queue, Implied) else ""
+    if name == rejected_of(of):
+        return f"RabbitMQ puts into it what is rejected in {of}, so that it is counted and tried again"
+    return f"messages that failed in {of} wait in it for their next try"
 
 
 def count_of(worker: Worker) -> str:
@@ -113,7 +124,16 @@ def of_the_broker(known: Known) -> Iterator[str]:
         yield f"At the broker it holds {contents(seen)}{consumers(seen)}."
         if seen.state not in ("running", "idle", "flow", ""):
             yield f"The broker says that it is {seen.state}."
+        yield from of_the_bindings(known)
     yield from of_the_ledger(known)
+
+
+def of_the_bindings(known: Known) -> Iterator[str]:
+    bindings = known.broker.bindings if known.broker else None
+    found = sorted(str(b) for b in bindings or () if (b.destination_type, b.destination) == ("queue", known.name))
+    if found:
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        yield f"Messages are routed to it by {plural(len(found), 'binding')}: {'; '.join(found[:NAMED])}{more}."
 
 
 def contents(seen: ObservedQueue) -> str:

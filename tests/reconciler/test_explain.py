@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from reconciler.plan import Declare, Held, Plan
 from reconciler.status import Seen, assess
 from state.desired import Desired, Queue
 from state.ledger import Owned
-from state.observed import ObservedBroker, ObservedConnection, ObservedQueue
+from state.observed import ObservedBinding, ObservedBroker, ObservedConnection, ObservedQueue
 from tests.reconciler.support import desired, there, worker
 
 NOW = 1_000_000.0
@@ -109,7 +110,25 @@ def test_a_queue_that_is_not_ours_is_left_alone() -> None:
 
 def test_a_dead_letter_queue_that_is_not_listed_says_whose_it_is() -> None:
     file = desired(a={"dead_letter": "d"}, b={"dead_letter": "d"})
-    assert "it is where a and b dead-letters to" in text(there("d"), file=file, name="d")
+    assert "it is where a and b dead-letter to" in text(there("d"), file=file, name="d")
+
+
+def test_the_queues_of_a_retry_say_what_they_are_for() -> None:
+    file = desired(a={"retry": {"attempts": 3, "delays": ["1s"]}})
+    for name, words in (
+        ("a.dead", "it is where a dead-letters to"),
+        ("a.rejected", "RabbitMQ puts into it what is rejected in a"),
+        ("a.retry.1s", "messages that failed in a wait in it for their next try"),
+    ):
+        assert words in text(there(name), file=file, name=name)
+
+
+def test_what_is_routed_to_it_is_told() -> None:
+    bindings = frozenset(ObservedBinding("events", "q", "queue", f"k{n}") for n in range(7))
+    broker = replace(known(there()).broker, bindings=bindings)
+    found = "\n".join(explain(replace(known(there()), broker=broker)))
+    assert "Messages are routed to it by 7 bindings: events → queue q with k0; events" in found
+    assert "with k4 and 2 more." in found
 
 
 def test_faults_of_the_file_are_told_first_with_what_stays_in_force() -> None:

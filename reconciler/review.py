@@ -63,7 +63,7 @@ class Review:
         held = held_status(self.plan.held, self.revision)
         if held is not None:
             held["actions"] = [
-                h | asdict(self.price_of(of)) for h, of in zip(held["actions"], self.plan.held, strict=True)
+                h | vars(self.price_of(of)) for h, of in zip(held["actions"], self.plan.held, strict=True)
             ]
         return {
             "revision": self.revision,
@@ -87,7 +87,7 @@ class Review:
     def action_view(self, action: Action) -> dict[str, Any]:
         kind = type(action).__name__.lower()
         said = {"action": kind, "subject": action.name, "text": str(action), "cost": action.cost}
-        return said | asdict(self.price_of(action))
+        return said | vars(self.price_of(action))
 
     def price_of(self, step: Action | Held) -> Price:
         match step:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from textwrap import dedent, indent
 
 import pytest
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from state.desired import Desired
 from state.faults import Rejected
-from state.reader import MAX_BYTES, locate, parse, revision_of
+from state.reader import BOM, MAX_BYTES, UNUSUAL, Loader, locate, parse, plain_data, revision_of
+from tests.state.documents import document
+from tests.state.judges import plain
 
 WHOLE = """\
 # yaml-language-server: $schema=x
@@ -311,3 +315,25 @@ def test_any_data_in_the_shape_of_yaml(tree: object) -> None:
 def test_the_revision_is_the_digest_of_the_bytes() -> None:
     assert revision_of(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert revision_of(b"a") != revision_of(b"a\n")
+
+
+@pytest.mark.parametrize("kind", ["block", "flow", "mixed", "odd"])
+def test_the_fast_way_reads_what_pyyaml_reads(kind: str) -> None:
+    read = 0
+    for text in (document(seed, kind).removeprefix(BOM) for seed in range(300)):
+        if "*" in text and "&" in text:
+            continue
+        loader = Loader(text)
+        with suppress(*UNUSUAL):
+            assert plain(plain_data(loader, loader.get_single_node())) == plain(yaml.load(text, Loader=yaml.SafeLoader))
+            read += 1
+    assert read > 100
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\na: 2", "1: a", "a: {~: 1}", "!!set {a}", "!!omap [a: 1]", "? [a]\n: 1", "<<: {a: 1}"]
+)
+def test_the_fast_way_leaves_the_unusual_to_pyyaml(text: str) -> None:
+    loader = Loader(text)
+    with pytest.raises(UNUSUAL):
+        plain_data(loader, loader.get_single_node())

@@ -76,6 +76,7 @@ class Intake:
         self._last_good = last_good
         self._last_code = last_good.with_suffix(".code.json")
         self._in_force = self._recall()
+        self._remembering: asyncio.Task[None] | None = None
         self._parsed: tuple[str, Desired | Rejected] | None = None
 
     @property
@@ -127,6 +128,11 @@ class Intake:
             return self._faulty(self._module_fault(snapshot.data, *item) for item in verdict.items())
         return await self._accept(snapshot, desired, write)
 
+    async def remembered(self) -> None:
+        """Waits until what is in force is on disk: nothing is done about it before."""
+        if self._remembering is not None:
+            await asyncio.wait({self._remembering})
+
     async def newest(self) -> Desired:
         """What the file says this moment, in force or not yet; what is in force if the file has faults."""
         snapshot = await asyncio.to_thread(self._file.snapshot)
@@ -166,7 +172,8 @@ class Intake:
     async def _accept(self, snapshot: Snapshot, desired: Desired, write: int) -> Reading:
         data, code = snapshot.data or b"", self._modules.code(desired)
         if (self._in_force.revision, self._in_force.code) != (snapshot.revision, code):
-            await asyncio.to_thread(self._remember, data, code)
+            await self.remembered()
+            self._remembering = asyncio.create_task(asyncio.to_thread(self._remember, data, code))
         self._in_force = InForce(desired, snapshot.revision, data, code)
         return Reading(self._in_force, write=write)
 

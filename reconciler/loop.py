@@ -221,6 +221,7 @@ class Loop:
         if self.asked is not None and observed is not None:
             self.asked.answer(await self._review(reading, observed, requests))
         plan = self._plan(reading, observed, requests)
+        await self.intake.remembered()
         results = await self._apply(plan, observed)
         gone = [r for r in results if isinstance(r.action, Delete) and r.error is None]
         self._window.deleted(sum(r.action.name not in requests for r in gone), time.monotonic())

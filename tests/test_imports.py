@@ -60,7 +60,7 @@ MAY_IMPORT = {
     "reconciler.journal": (),
     # … `workers` for what the runtime writes on a failed message
     "reconciler.deadletters": ("state", "reconciler.errors", "reconciler.events", "reconciler.broker", "workers"),
-    "reconciler.broker": ("state", "reconciler.errors", "reconciler.plan"),
+    "reconciler.broker": ("state", "reconciler.errors", "reconciler.backoff", "reconciler.plan"),
     "reconciler.migration": (
         "state",
         "reconciler.errors",

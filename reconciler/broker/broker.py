@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 import pika
 
+from reconciler.backoff import backoff
 from reconciler.broker.amqp import Link, parameters
+from reconciler.broker.counts import Counts
 from reconciler.broker.management import Management, ManagementUnavailable
 from reconciler.broker.mover import Mover
 from reconciler.broker.publisher import Publisher
@@ -25,7 +27,7 @@ from state.observed import OURS, ObservedBinding, ObservedBroker, ObservedConnec
 # Counts of quorum queues and streams follow a tick of five seconds: zeros are believed when they outlast it.
 TICK_SECONDS = 6.0
 # A management API behind a firewall costs seconds a question: it is not asked again at once.
-MANAGEMENT_RETRY_SECONDS = 5.0
+MANAGEMENT_RETRY_SECONDS, MANAGEMENT_RETRY_CAP = 5.0, 60.0
 
 
 class Broker:
@@ -43,8 +45,10 @@ class Broker:
         self._publisher = Publisher(amqp_url)
         url = management_url or derived_management_url(amqp_url)
         self._management = Management(url, credentials.username, credentials.password, self.vhost)
+        self._counts = Counts(self._management.queues)
         self.management_error: str | None = None  # why the management API is not used, None if it is
         self._management_due = 0.0  # when it is asked again after it failed
+        self._management_failures = 0
         self._verified: dict[str, Queue] = {}  # over AMQP alone: what the broker has agreed to, by name
         self._quiet_since: dict[str, float] = {}
         self._cluster: tuple[Any, str | None] = (None, None)  # the connection, and what was found over it
@@ -65,20 +69,23 @@ class Broker:
         if time.monotonic() >= self._management_due:
             try:
                 seen = await self._see_all(seen)
-                self.management_error = None
+                self.management_error, self._management_failures = None, 0
                 return seen
             except ManagementUnavailable as error:
                 self.management_error = str(error)
-                self._management_due = time.monotonic() + MANAGEMENT_RETRY_SECONDS
+                self._management_failures += 1
+                wait = backoff(self._management_failures, base=MANAGEMENT_RETRY_SECONDS, cap=MANAGEMENT_RETRY_CAP)
+                self._management_due = time.monotonic() + wait
         found = await asyncio.gather(*(self._see_one(name) for name in set(names)))
         return replace(seen, queues={queue.name: queue for queue in found if queue is not None})
 
     async def _see_all(self, seen: ObservedBroker) -> ObservedBroker:
         found = await self._management.everything()
+        queues = found.queues if found.counted else await self._counts.added_to(found.queues)
         return replace(
             seen,
             management=True,
-            queues=queues_of(found.queues),
+            queues=queues_of(queues),
             exchanges=exchanges_of(found.exchanges),
             bindings=bindings_of(found.bindings),
             policies=None if found.policies is None else policies_of(found.policies),
@@ -238,7 +245,7 @@ class Broker:
         if live is None:
             return None
         try:
-            counted = next((q for q in await self._management.queues() if q["name"] == name), None)
+            counted = await self._management.queue(name)
         except ManagementUnavailable as error:
             self.management_error = str(error)
             return live
@@ -276,6 +283,7 @@ class Broker:
         return Mover(self._amqp_url)
 
     async def close(self) -> None:
+        await self._counts.close()
         await asyncio.gather(self._admin.close(), self._publisher.close(), self._management.close())
 
 

@@ -8,6 +8,7 @@ queues, one of exchanges and the bindings exchange by exchange take 0.5 s togeth
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -17,12 +18,15 @@ import httpx
 
 from reconciler.errors import Refused
 
-SECONDS = 5.0
+CONNECT_SECONDS = 4.0
+SECONDS = 30.0  # for an answer: a busy broker takes its time over a list of 10,000 queues
+TIMEOUT = httpx.Timeout(SECONDS, connect=CONNECT_SECONDS)
 # Names, properties and counts without the statistics database: the counts of classic queues are live in it.
+PROPERTIES = {"disable_stats": "true", "columns": "name,type,durable,auto_delete,exclusive,arguments,policy,state"}
 QUEUES = {
     "disable_stats": "true",
     "enable_queue_totals": "true",
-    "columns": "name,type,durable,auto_delete,exclusive,arguments,policy,state,messages_ready,messages_unacknowledged",
+    "columns": PROPERTIES["columns"] + ",messages_ready,messages_unacknowledged",
 }
 EXCHANGES = {"disable_stats": "true", "columns": "name,type,durable,auto_delete,internal,arguments"}
 AT_ONCE = 8  # requests under way
@@ -43,6 +47,7 @@ class Everything:
     exchanges: list[dict[str, Any]]  # the default one and RabbitMQ's own included
     bindings: list[dict[str, Any]]  # but for the default exchange's
     policies: list[dict[str, Any]] | None
+    counted: bool = True  # have the queues their counts?
 
 
 class Management:
@@ -58,22 +63,36 @@ class Management:
         self.url = base
         self._vhost = quote(vhost, safe="")
         self._is_large = False
-        self._client = httpx.AsyncClient(base_url=base, auth=(user, password), timeout=SECONDS, trust_env=False)
+        self._client = httpx.AsyncClient(base_url=base, auth=(user, password), timeout=TIMEOUT, trust_env=False)
 
     async def queues(self) -> list[dict[str, Any]]:
         """All queues of the virtual host: properties and counts. Raises ManagementUnavailable."""
         return await self._list(f"/api/queues/{self._vhost}", QUEUES)
 
+    async def queue(self, name: str) -> dict[str, Any] | None:
+        """One queue as in `queues`; None if it is not there. Raises ManagementUnavailable."""
+        one = {"page": "1", "page_size": "1", "name": f"^{re.escape(name)}$", "use_regex": "true"}
+        answer = self._checked(await self._ask("GET", f"/api/queues/{self._vhost}", params=QUEUES | one))
+        try:
+            items = answer.json()["items"]
+        except (ValueError, KeyError, TypeError):
+            raise ManagementUnavailable(f"{self.url} answers in a form that is not known here") from None
+        return next((queue for queue in items if queue["name"] == name), None)
+
+    async def _uncounted_queues(self) -> list[dict[str, Any]]:
+        return await self._list(f"/api/queues/{self._vhost}", PROPERTIES)
+
     async def everything(self) -> Everything:
-        """All of the virtual host. Raises ManagementUnavailable."""
-        first = self.queues(), self._list(f"/api/exchanges/{self._vhost}", EXCHANGES), self.policies()
+        """All of the virtual host; a large one comes without counts. Raises ManagementUnavailable."""
+        queues_now = self._uncounted_queues() if self._is_large else self.queues()
+        first = queues_now, self._list(f"/api/exchanges/{self._vhost}", EXCHANGES), self.policies()
         if self._is_large:
             queues, exchanges, policies = await asyncio.gather(*first)
             bindings = await self._bindings([x["name"] for x in exchanges if x["name"]], len(queues))
         else:
             queues, exchanges, policies, bindings = await asyncio.gather(*first, self._all_bindings())
-        self._is_large = len(queues) > LARGE
-        return Everything(queues, exchanges, bindings, policies)
+        counted, self._is_large = not self._is_large, len(queues) > LARGE
+        return Everything(queues, exchanges, bindings, policies, counted)
 
     async def _bindings(self, sources: list[str], queues: int) -> list[dict[str, Any]]:
         if len(sources) > queues // QUEUES_AN_EXCHANGE or DOTS & set(sources):

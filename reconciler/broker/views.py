@@ -27,7 +27,7 @@ def queue_of(found: Found) -> ObservedQueue:
         ready=int(found.get("messages_ready") or 0),
         unacknowledged=int(found.get("messages_unacknowledged") or 0),
         consumers=found.get("consumers"),
-        state=str(found.get("state", "running")),
+        state=str(found.get("state", "running")).replace("live", "running"),  # of a list without counts
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pika
 import pytest
 
+from reconciler.broker import counts, management
 from reconciler.broker.broker import Broker
 from reconciler.broker.node import free_ports
 from reconciler.errors import Blocked, BrokerUnreachable, NoSuchQueue, Refused, StillInUse, Temporary
@@ -232,6 +233,38 @@ async def test_many_at_once_are_all_made(opened: Opening) -> None:
         names = {f"q{number}" for number in range(60)}
         await asyncio.gather(*(world.broker.declare(name, Queue()) for name in names))
         assert (await see(world)).keys() == names == world.names()
+
+
+async def test_a_broker_that_allows_few_channels_is_asked_through_those(shared_vhost: TestVhost) -> None:
+    broker = Broker(f"{shared_vhost.amqp_url}?channel_max=3", shared_vhost.management_url)
+    await asyncio.gather(*(broker.declare(f"q{number}", Queue()) for number in range(40)))
+    await broker.close()
+    assert len(shared_vhost.queues()) == 40
+    empty(shared_vhost)
+
+
+async def test_in_a_large_virtual_host_everything_is_seen_and_counts_soon(
+    opened: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(management, "LARGE", 3)
+    monkeypatch.setattr(counts, "SECONDS", 0.1)
+    async with opened() as world:
+        names = [f"q{number}" for number in range(100)]
+        await asyncio.gather(*(world.broker.declare(name, Queue()) for name in names))
+        await world.broker.declare_exchange("x", Exchange())
+        await world.broker.bind(ObservedBinding("x", "q1"))
+        world.put("q1", b"1", b"2")
+        await world.broker.observe([])
+        seen = await world.broker.observe([])
+        assert seen.queues.keys() == set(names)
+        assert (seen.queues["q1"].ready, seen.queues["q1"].state) == (2, "running")
+        assert seen.bindings == {ObservedBinding("x", "q1")}
+        world.put("q1", b"3")
+
+        async def counted() -> bool:
+            return (await world.broker.observe([])).queues["q1"].ready == 3
+
+        await async_eventually(counted)
 
 
 # -- publishing --------------------------------------------------------------------------------------------------

@@ -88,12 +88,14 @@ async def test_so_does_a_missing_one(site: Site) -> None:
 
 async def test_a_daemon_that_starts_beside_a_faulty_file_goes_on_with_the_last_good_one(site: Site) -> None:
     before = (await site.intake.read()).in_force
+    await site.intake.remembered()
     site.save("{")
     assert (await site.restarted().read()).in_force == before
 
 
 async def test_with_a_faulty_memory_too_nothing_is_in_force(site: Site) -> None:
     await site.intake.read()
+    await site.intake.remembered()
     site.save("{")
     site.last_good.write_text("{")
     assert (await site.restarted().read()).in_force.desired == NOTHING

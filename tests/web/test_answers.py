@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from reconciler.errors import Blocked, BrokerUnreachable, NoSuchQueue, Refused, StillInUse, Unconfirmed
 from reconciler.web.answers import ApiError, answer, as_api_error
+from reconciler.web.app import ROUTES
+from reconciler.web.openapi import IF_MATCH, document
 from state.desired import Desired
 from state.edit import EditRefused
 from state.faults import Fault, Rejected
@@ -60,3 +64,15 @@ def test_what_nobody_foresaw_is_called_a_fault_of_ours() -> None:
 
 def test_an_answer_carries_any_text_even_half_of_a_surrogate_pair() -> None:
     assert answer({"error": "\ud800"}).body == b'{"error": "\\ud800"}'
+
+
+def test_the_endpoints_that_take_if_match_are_those_that_say_so() -> None:
+    conditional = {path for path, methods in document()["paths"].items() if IF_MATCH in parameters_of(methods)}
+    routes = [route for route in ROUTES if isinstance(route, Route)]
+    asked = {route.path.replace(":path", "") for route in routes if hasattr(route.endpoint, "__wrapped__")}
+    assert asked == conditional
+    assert all("412" in operation["responses"] for path in asked for operation in document()["paths"][path].values())
+
+
+def parameters_of(methods: dict[str, Any]) -> list[Any]:
+    return [parameter for operation in methods.values() for parameter in operation["parameters"]]

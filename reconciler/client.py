@@ -47,11 +47,11 @@ class Client:
             raise click.ClickException(str(body.get("error", answer.text)))
         return dict(body)
 
-    def text(self, path: str) -> str:
+    def text(self, path: str, **query: str) -> str:
         """A body that is not JSON. Raises as `call` does."""
-        answer = self._ask("GET", path)
+        answer = self._ask("GET", path, params=query)
         if answer.status_code >= 400:
-            self.call("GET", path)
+            self.call("GET", path, params=query)
         return answer.content.decode(errors="replace")
 
     def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:

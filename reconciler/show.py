@@ -206,11 +206,11 @@ RESULTS = {"synced": "green", "held": "yellow", "faults": "red", "pending": "cya
 
 
 def history_view(found: Mapping[str, Any]) -> RenderableType:
-    rows = []
+    rows, current = [], found["in_force"]
     for entry in found["revisions"]:
         colour = RESULTS.get(entry["result"], "white")
         result = f"[{colour}]{escape(entry['result'])}[/]" + (f": {escape(entry['reason'])}" if entry["reason"] else "")
-        mark = "*" if entry["revision"] == found["in_force"] and entry["in_force"] else " "
+        mark, current = ("*", None) if entry["revision"] == current and entry["in_force"] else (" ", current)
         commit = entry["commit"][:8] if entry["commit"] else "-"
         names = [escape(str(entry[key] or "-")) for key in ("via", "by", "text")]
         rows.append((mark + entry["revision"][:12], entry["at"][:19].replace("T", " "), *names, commit, result))

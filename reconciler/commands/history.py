@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 
 import click
@@ -44,16 +43,9 @@ def diff(settings: Settings, revision: str, other: str | None) -> None:
     from reconciler.client import Client, name_in_path
     from reconciler.show import console, diff_view
 
-    client = Client(settings)
-    target = other or client.get("/history", limit=1)["in_force"]
-    before, after = (client.text(f"/history/{name_in_path(start)}") for start in (revision, target))
-    lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), f"{revision[:12]}", f"{target[:12]}", lineterm=""
-    )
-    if listed := list(lines):
-        console.print(diff_view(listed))
-    elif before != after:
-        click.echo("they differ in line endings only")
+    found = Client(settings).text(f"/history/{name_in_path(revision)}/diff", **({"to": other} if other else {}))
+    if found:
+        console.print(diff_view(found.split("\n")))
 
 
 @click.command()

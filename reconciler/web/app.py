@@ -66,6 +66,7 @@ ROUTES = [
     Route("/sync", system.sync, methods=["POST"]),
     Route("/history", history.history),
     Route("/history/{revision}", history.text),
+    Route("/history/{revision}/diff", history.diff),
     Route("/rollback/{revision}", history.rollback, methods=["POST"]),
     Route("/hooks/git", hooks.git, methods=["POST"]),
     Route("/events", system.events),

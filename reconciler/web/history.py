@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import time
 from dataclasses import asdict, replace
 from typing import Any
@@ -20,6 +21,8 @@ from state.history import FAULTS, KEPT, AmbiguousRevision, Entry, UnknownRevisio
 from state.origin import FILE, ROLLBACK, Origin
 from state.reader import parse
 
+MOST_LINES = 200_000  # of two texts that are compared here: more would take minutes
+
 
 async def history(request: Request) -> Response:
     context = context_of(request)
@@ -36,13 +39,29 @@ def entry_view(entry: Entry) -> dict[str, Any]:
 
 
 async def text(request: Request) -> Response:
-    revision, data = await kept_text(request)
+    revision, data = await kept_text(request, request.path_params["revision"])
     return Response(data, media_type="application/yaml", headers={"ETag": f'"{revision}"'})
 
 
-async def kept_text(request: Request) -> tuple[str, bytes]:
-    """The revision that the path begins to name, and its text. Raises ApiError 404, 409."""
-    kept, start = context_of(request).recorder.history, request.path_params["revision"]
+async def diff(request: Request) -> Response:
+    """The unified difference from the revision to another, or to what is in force."""
+    before, old = await kept_text(request, request.path_params["revision"])
+    target = request.query_params.get("to") or context_of(request).loop.intake.in_force.revision
+    after, new = await kept_text(request, target)
+    body = await asyncio.to_thread(unified, before, old, after, new)
+    return Response(body, media_type="text/x-diff")
+
+
+def unified(before: str, old: bytes, after: str, new: bytes) -> str:
+    one, two = (data.decode(errors="replace").splitlines() for data in (old, new))
+    if len(one) + len(two) > MOST_LINES:
+        raise ApiError(413, f"they have over {MOST_LINES:,} lines together (get both from /history and use diff)")
+    return "\n".join(difflib.unified_diff(one, two, before[:12], after[:12], lineterm=""))
+
+
+async def kept_text(request: Request, start: str) -> tuple[str, bytes]:
+    """The revision that begins with `start`, and its text. Raises ApiError 404, 409."""
+    kept = context_of(request).recorder.history
     await context_of(request).recorder.settle()
     try:
         revision = kept.find(start)
@@ -62,7 +81,7 @@ async def rollback(request: Request) -> Response:
     context, seconds = context_of(request), wait_of(request)
     for key in await read_json(request, optional=True):
         raise invalid(key, "unknown field (this takes none)")
-    revision, data = await kept_text(request)
+    revision, data = await kept_text(request, request.path_params["revision"])
     parse(data, context.file.path.name)
     write, unchanged = await write_back(revision, data, request)
     done = await write.converged(is_reached, seconds)

@@ -183,6 +183,14 @@ def history_paths() -> Schema:
     return {
         "/history": get("What was in force, the newest first", [limit], listed, 400),
         "/history/{revision}": page("What the file said", [revision], "application/yaml", 404, 409),
+        "/history/{revision}/diff": page(
+            "What changed from it to another",
+            [revision, query("to", TEXT, "the other revision; what is in force by default")],
+            "text/x-diff",
+            404,
+            409,
+            413,
+        ),
         "/rollback/{revision}": post(
             "Write an old revision into the file", [revision, WAIT, IF_MATCH], fields(), done, 200, 202, required=False
         ),

@@ -588,3 +588,22 @@ def test_the_viewer_by_keyboard_alone(talker: System, page: Page) -> None:
     expect(line(page, "line 499 of old")).to_be_in_viewport()
     page.keyboard.press("Shift+Tab")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+
+
+class TestTheHistory:
+    def test_shows_what_was_in_force_compares_and_rolls_back(self, page: Page, system: System) -> None:
+        system.write("version: 1\nqueues: {one: {}}\n")
+        system.settled()
+        system.post("/queue/create", {"queue_name": "two"})
+        page.goto(system.url)
+        page.get_by_role("button", name="history").click()
+        listed = page.locator("#revisions-list li")
+        expect(listed).to_have_count(3)
+        expect(listed.first).to_contain_text("create queue two")
+        expect(listed.first).to_contain_text("In force")
+        listed.nth(1).get_by_role("button", name="Compare").click()
+        expect(page.locator("#revisions-diff .is-removed")).to_contain_text("two: {}")
+        page.get_by_role("button", name="Roll back to it").click()
+        expect(page.locator("#revisions-note")).to_contain_text("Rolled back", timeout=SOON)
+        expect(listed.first).to_contain_text("roll back to")
+        assert list(system.settled()["queues"]) == ["one"]

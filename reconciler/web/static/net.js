@@ -22,6 +22,13 @@ export async function getJson(url, options = {}) {
   return body;
 }
 
+/** A body that is text. Throws as `getJson` does. */
+export async function getText(url) {
+  const response = await fetch(url, { cache: "no-store" });
+  if (!response.ok) throw new ApiError(response.status, await response.json().catch(() => null));
+  return response.text();
+}
+
 export function postJson(url, body) {
   const headers = { Accept: "application/json", "Content-Type": "application/json" };
   return getJson(url, { method: "POST", headers, body: JSON.stringify(body) });

@@ -4,7 +4,7 @@ import { el } from "../dom.js";
 import { clock, time, visible } from "../format.js";
 
 const KEPT = 100;
-const TONES = { held: "warn", drift: "warn", action: "info", plan: "info" };
+const TONES = { held: "warn", drift: "warn", action: "info", plan: "info", git: "info" };
 
 export class Feed {
   constructor(root, empty, onQueue) {

@@ -15,7 +15,7 @@ export class Head {
     this.pill(state);
     setText($("revision"), status.revision ? status.revision.slice(0, 12) : "none yet");
     $("revision").title = status.revision ?? "";
-    setText($("commit"), status.commit ? `commit ${status.commit.slice(0, 10)}` : "");
+    this.git(status);
     setText($("broker"), status.broker.version ? `RabbitMQ ${status.broker.version}` : status.broker.connected ? "connected" : "away");
     setText($("queues-sum"), count(sum.all));
     setText($("queues-sub"), sum.unmanaged ? `${count(sum.unmanaged)} unmanaged` : "all managed");
@@ -24,6 +24,18 @@ export class Head {
     this.blind(status.broker);
     this.faults(status);
     this.tick(now);
+  }
+
+  /** The commit in force and its branch; what git cannot do is told with what it means. */
+  git({ commit, git }) {
+    const branch = git?.branch ? ` on ${visible(git.branch)}` : "";
+    setText($("commit"), commit ? `commit ${commit.slice(0, 8)}${branch}` : git ? "not committed" : "");
+    $("commit").title = [commit, git?.url ?? git?.repository, git?.path].filter(Boolean).join("\n");
+    setHidden($("git"), !git?.error);
+    const follows = git?.mode === "follow";
+    setText($("git-title"), follows ? `Following ${visible(git.url)} is in trouble` : "Writes are not committed to git");
+    setText($("git-text"), git?.error ? visible(git.error) : "");
+    setText($("git-note"), follows ? "What was taken last stays in force." : "The file is written all the same, and committed once git takes it.");
   }
 
   pill({ word, tone, moving }) {

@@ -9,10 +9,11 @@ import { HeldBanner } from "./held.js";
 import { History } from "./history.js";
 import { QueueList } from "./list.js";
 import { merge, overall, totals } from "./model.js";
+import { Revisions } from "./revisions.js";
 
 const POLL = 2_000;
 const SOON = 120; // after an event; more of them in that time are one
-const KINDS = ["plan", "action", "held", "worker", "drift", "file", "broker"];
+const KINDS = ["plan", "action", "held", "worker", "drift", "file", "broker", "git"];
 
 const $ = (id) => document.getElementById(id);
 
@@ -20,6 +21,7 @@ const history = new History();
 const list = new QueueList($("queues"), history);
 const head = new Head();
 const held = new HeldBanner((status) => show(status, null), (text) => say(text));
+new Revisions(() => soon());
 const feed = new Feed($("events"), $("events-empty"), (queue) => reveal(queue));
 
 const known = { queues: new Map(), list: null, workers: [] };

@@ -30,6 +30,7 @@ from reconciler.intake import InForce, Intake, Reading
 from reconciler.migration import Migrations
 from reconciler.pauses import Pauses
 from reconciler.plan import Context, Declare, Delete, Plan, Restart, Result, make_plan
+from reconciler.removing import leaving_behind
 from reconciler.review import Confirmation, Review, unmanaged_queues
 from reconciler.scaler import Scaler
 from reconciler.settings import Runtime
@@ -232,8 +233,10 @@ class Loop:
 
     async def _observe(self, in_force: InForce) -> tuple[ObservedBroker | None, str | None]:
         try:
-            names = {*in_force.desired.all_queues(), *self.ledger_names()}
-            observed = await self.broker.observe(names)
+            wanted = in_force.desired.all_queues()
+            observed = await self.broker.observe({*wanted, *self.ledger_names()})
+            if leaving := leaving_behind(self.ledger.owned(observed.identity), wanted):
+                observed = await self.broker.recounted(observed, leaving)
         except BrokerUnreachable as error:
             if self._broker_failures == 0:
                 log.warning("{}", error)

@@ -21,6 +21,7 @@ from reconciler.errors import BrokerUnreachable, ReconcilerError
 from reconciler.modules import RESERVED
 from reconciler.plan import Context, Plan, Result, make_plan
 from reconciler.presence import known_daemon
+from reconciler.removing import leaving_behind
 from reconciler.review import Confirmation, Review, in_words, unmanaged_queues
 from reconciler.settings import Settings
 from state.desired import Desired
@@ -125,7 +126,7 @@ async def look(settings: Settings, broker: Broker, ledger: Ledger) -> Sight:
     names = {*desired.all_queues(), *(name for held in ledger.brokers.values() for name in held.queues)}
     try:
         sight = Sight(desired, revision, await broker.observe(names), ledger)
-        staked = at_stake(sight.plan(Word()))
+        staked = {*at_stake(sight.plan(Word())), *leaving_behind(sight.owned, desired.all_queues())}
         return replace(sight, broker=await broker.recounted(sight.broker, staked)) if staked else sight
     except BrokerUnreachable as error:
         raise click.ClickException(str(error)) from None

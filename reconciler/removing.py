@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from reconciler.actions import Delete, Held, Release
 from reconciler.diff import QueueUnwanted
-from state.ledger import shape_of
+from state.ledger import Owned, shape_of
 from state.observed import ObservedQueue
 
 # A plan that deletes more queues than this and more than this share of ours waits for a person.
@@ -47,6 +47,12 @@ def is_deleted(change: QueueUnwanted, context: Removals) -> bool:
     if change.owned.of is not None or change.name in context.requests.keys() | context.allowed:
         return False
     return change.owned.on_remove != "keep" and change.seen is not None
+
+
+def leaving_behind(owned: Mapping[str, Owned], wanted: Collection[str]) -> list[str]:
+    """What was made for the sake of another queue and is to go. `tied` needs its counts, and those of quorum queues
+    have to be asked for once more, because they lag."""
+    return [name for name, ours in owned.items() if ours.of is not None and name not in wanted]
 
 
 def tied(unwanted: Collection[QueueUnwanted]) -> dict[str, Held]:

@@ -1,0 +1,279 @@
+"""The whole system: what fails comes back after its delays, ends with the dead letters, and goes back when asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+
+from tests.live.sites import Site, site_on
+from tests.nodes import TestNode
+from tests.waiting import eventually
+
+RETRY = "retry: {attempts: 3, delays: [300ms, 900ms]}"
+
+# Notes each try in $OUT/tries, and does what the message says.
+MOODY = """\
+import os
+import time
+from pathlib import Path
+
+from .base import BaseWorker
+
+
+class Moody(BaseWorker):
+    def process_message(self, ch, method, properties, body):
+        kind, name = body.decode().split()
+        attempt = (properties.headers or {}).get("x-reconciler-attempt", 0)
+        with open(Path(os.environ["OUT"]) / "tries", "a") as file:
+            file.write(f"{name} {attempt} {time.time()} {method.routing_key}\\n")
+        if kind == "back":
+            return ch.basic_nack(method.delivery_tag)
+        if kind == "bad" or (kind == "shaky" and attempt < 2):
+            raise LookupError(f"no {name}")
+        return True
+"""
+
+# Another program's consumer: it rejects everything, and knows nothing of retries.
+REJECTING = """\
+import os, pika
+channel = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"])).channel()
+channel.basic_qos(prefetch_count=1)
+def reject(ch, method, properties, body):
+    attempt = (properties.headers or {}).get("x-reconciler-attempt", 0)
+    with open(os.environ["OUT"] + "/tries", "a") as file:
+        file.write(f"{body.decode()} {attempt} 0 {method.routing_key}\\n")
+    ch.basic_reject(method.delivery_tag, requeue=False)
+channel.basic_consume(os.environ["QUEUE_NAME"], reject)
+print("ready", flush=True)
+import socket
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"].replace("@", "\\0", 1))
+channel.start_consuming()
+"""
+
+
+@pytest.fixture
+def site(broker: TestNode, tmp_path: Path) -> Iterator[Site]:
+    with site_on(broker, tmp_path) as made:
+        made.worker("moody", MOODY)
+        yield made
+
+
+def tries(site: Site) -> list[tuple[str, int, float]]:
+    """Each try: of which message, how often it had failed before, and when."""
+    path = site.out / "tries"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(name, int(attempt), float(at)) for name, attempt, at, _ in map(str.split, lines)]
+
+
+def looked(site: Site, queue: str = "orders", count: int | None = None) -> dict[str, Any]:
+    """The dead letters, once there are so many."""
+
+    def look() -> dict[str, Any]:
+        answer = site.get(f"/queue/dead-letters/{queue}")
+        assert answer.status_code == 200, answer.text
+        assert count is None or answer.json()["count"] == count, answer.json()
+        return dict(answer.json())
+
+    return eventually(look, within=20)
+
+
+def counts(site: Site, *queues: str) -> list[int]:
+    connection = pika.BlockingConnection(pika.URLParameters(site.vhost.amqp_url))
+    channel = connection.channel()
+    found = [channel.queue_declare(queue, passive=True).method.message_count for queue in queues]
+    connection.close()
+    return found
+
+
+def bodies(site: Site, queue: str) -> list[str]:
+    connection = pika.BlockingConnection(pika.URLParameters(site.vhost.amqp_url))
+    found = []
+    for method, _, body in connection.channel().consume(queue, auto_ack=True, inactivity_timeout=0.5):
+        if method is None:
+            break
+        found.append(body.decode())
+    connection.close()
+    return found
+
+
+def lay(site: Site, ids: list[str], source: str = "orders", to: str = "orders.dead") -> None:
+    """Dead letters, as the runtime lays them aside."""
+    connection = pika.BlockingConnection(pika.URLParameters(site.vhost.amqp_url))
+    channel = connection.channel()
+    channel.tx_select()
+    for name in ids:
+        headers = {"x-reconciler-queue": source, "x-reconciler-reason": "rejected", "x-reconciler-attempt": 3}
+        properties = pika.BasicProperties(message_id=name, delivery_mode=2, headers=headers)
+        channel.basic_publish("", to, name.encode(), properties)
+    channel.tx_commit()
+    connection.close()
+
+
+def test_from_the_first_failure_to_the_way_back(site: Site) -> None:
+    site.write(f"version: 1\nqueues:\n  orders: {{type: quorum, {RETRY}, workers: {{moody: 2}}}}\n")
+    site.start()
+    site.settled()
+    site.send("orders", ["bad a", "shaky b", "good c", "bad d"])
+    found = looked(site, count=2)
+    (group,) = found["groups"]
+    assert (group["reason"], group["exception"], group["worker_name"]) == ("rejected", "LookupError", "moody")
+    sample = group["sample"]
+    assert sample["body"].startswith("bad ")
+    assert sample["exception_message"] == "no " + sample["body"].split()[1]
+    assert sample["traceback"].startswith("Traceback")
+    assert sample["attempt"] == 3
+    by_name = {name: [(n, at) for which, n, at in tries(site) if which == name] for name in "abcd"}
+    assert [[n for n, _ in by_name[name]] for name in "abcd"] == [[0, 1, 2], [0, 1, 2], [0], [0, 1, 2]]
+    first, second, third = (at for _, at in by_name["a"])
+    assert 0.3 <= second - first < 0.9 <= third - second
+    assert "LookupError: no " in site.cli("dead-letters", "orders").stdout
+
+    assert site.cli("redrive", "orders").returncode == 1  # neither ids nor --all
+    rehearsed = site.post("/queue/redrive/orders", {"all": True, "dry_run": True}).json()
+    assert (rehearsed["moved"], rehearsed["left"]) == (2, 0)
+    text = site.text
+    moved = site.cli("redrive", "orders", "--all")
+    assert (moved.returncode, moved.stdout) == (0, "2 moved (2 to orders)\n")
+    assert site.text == text
+    eventually(lambda: len(tries(site)) == 10 + 6, within=20)  # they fail again, with all their attempts
+    assert looked(site, count=2)["groups"][0]["sample"]["redriven"] == 1
+
+
+def test_what_another_program_rejects_is_retried_as_often(site: Site) -> None:
+    script = site.folder / "rejecting.py"
+    script.write_text(REJECTING)
+    command = json.dumps([sys.executable, str(script)])
+    site.write(
+        f"version: 1\nqueues:\n  orders:\n    {RETRY}\n    dead_letter: lost\n"
+        f"    workers: {{foreign: {{command: {command}}}}}\n"
+    )
+    site.start()
+    site.settled()
+    site.send("orders", ["a", "b"])
+    (group,) = looked(site, count=2)["groups"]
+    assert (group["reason"], group["exception"], group["sample"]["attempt"]) == ("rejected", None, 3)
+    assert sorted((name, n) for name, n, _ in tries(site)) == [(name, n) for name in "ab" for n in (0, 1, 2)]
+    assert counts(site, "orders", "orders.rejected", "lost") == [0, 0, 2]
+
+
+def test_killed_workers_and_a_killed_daemon_lose_no_failure(site: Site) -> None:
+    site.write(f"version: 1\nqueues:\n  orders: {{{RETRY}, workers: {{moody: 3}}}}\n")
+    site.start()
+    site.settled()
+    names = [f"m{n}" for n in range(60)]
+    site.send("orders", [f"bad {name}" for name in names])
+    for least in (10, 60, 100):
+        eventually(lambda least=least: len(tries(site)) >= least, within=20)
+        os.kill(next(iter(eventually(lambda: site.pids() or None, within=20))), signal.SIGKILL)
+        if least == 60:
+            site.kill()
+            site.start()
+    eventually(lambda: counts(site, "orders.dead")[0] >= 60, within=30)
+    found = looked(site)
+    assert {body.split()[1] for body in bodies(site, "orders.dead")} == set(names)
+    assert all(group["sample"]["attempt"] == 3 for group in found["groups"])
+
+
+def test_a_redrive_with_the_daemon_killed_midway(site: Site) -> None:
+    site.write(f"version: 1\nqueues:\n  orders: {{{RETRY}}}\n")
+    site.start()
+    site.settled()
+    names = [f"m{n:04}" for n in range(2000)]
+    lay(site, names)
+    answer = site.post("/queue/redrive/orders", {"all": True, "rate": 1000}, wait=0)
+    assert (answer.status_code, answer.json()["converged"]) == (202, False)
+    assert site.post("/queue/redrive/orders", {"all": True}).status_code == 409
+    eventually(lambda: site.status()["redrives"]["orders.dead"]["moved"] > 300)
+    site.kill()
+    eventually(lambda: sum(counts(site, "orders", "orders.dead")) >= 2000)
+    assert counts(site, "orders.dead")[0] > 0
+    site.start()
+    answer = site.post("/queue/redrive/orders", {"all": True}, wait=30)
+    assert (answer.status_code, answer.json()["left"], answer.json()["converged"]) == (200, 0, True)
+    assert counts(site, "orders.dead") == [0]
+    assert set(bodies(site, "orders")) == set(names)
+
+
+def test_delays_change_in_place_and_old_ones_go_when_they_are_empty(site: Site) -> None:
+    site.write("version: 1\nqueues:\n  orders: {retry: {attempts: 2, delays: [1s]}, workers: {moody: 1}}\n")
+    site.start()
+    site.settled()
+    site.send("orders", ["bad a"])
+    eventually(lambda: len(tries(site)) == 1)
+    site.write("version: 1\nqueues:\n  orders: {retry: {attempts: 3, delays: [200ms]}, workers: {moody: 1}}\n")
+    looked(site, count=1)
+    assert [n for _, n, _ in tries(site)] == [0, 1, 2]
+    eventually(lambda: "orders.retry.1s" not in site.queues(), within=30)
+    assert site.queues() == {"orders", "orders.dead", "orders.rejected", "orders.retry.200ms"}
+    site.settled()
+
+
+def test_a_queue_goes_after_what_comes_back_to_it(site: Site) -> None:
+    site.write("version: 1\nqueues:\n  orders: {retry: {attempts: 2, delays: [4s]}, workers: {moody: 1}}\n")
+    site.start()
+    site.settled()
+    site.send("orders", ["bad a"])
+    eventually(lambda: counts(site, "orders.retry.4s") == [1], within=20)
+    site.write("version: 1\nqueues: {}\n")
+    eventually(lambda: "come back to it" in json.dumps(site.status()["held"]), within=20)
+    eventually(lambda: counts(site, "orders") == [1], within=20)  # nothing is lost: it is back
+    assert "orders" in site.queues()
+    assert bodies(site, "orders") == ["bad a"]
+    eventually(lambda: site.queues() == set(), within=40)
+
+
+def test_what_was_rejected_comes_back_when_the_retry_is_taken_out(site: Site) -> None:
+    site.write("version: 1\nqueues:\n  orders: {retry: {attempts: 5, delays: [1s]}}\n  other: {}\n")
+    site.start()
+    site.settled()
+    site.stop()
+    site.send("orders.rejected", ["a", "b"])
+    site.write("version: 1\nqueues:\n  other: {}\n")
+    site.start(ready=False)
+    eventually(lambda: bodies(site, "orders") == ["a", "b"], within=20)
+
+
+def test_bad_questions_are_answered(site: Site) -> None:
+    site.write(f"version: 1\nqueues:\n  orders: {{{RETRY}}}\n  plain: {{}}\n")
+    site.start()
+    site.settled()
+    assert site.get("/queue/dead-letters/nobody").status_code == 404
+    assert "no dead-letter queue" in site.get("/queue/dead-letters/plain").json()["error"]
+    assert site.get("/queue/redrive/orders").status_code == 404
+    assert site.get("/queue/dead-letters/orders", limit="x").status_code == 400
+    for body in (
+        {},
+        {"all": False},
+        {"all": True, "message_ids": ["x"]},
+        {"all": 1},
+        {"message_ids": []},
+        {"message_ids": [7]},
+        {"all": True, "rate": 0},
+        {"all": True, "rate": "fast"},
+        {"all": True, "speed": 1},
+    ):
+        assert site.post("/queue/redrive/orders", body).status_code == 422, body
+    done = site.post("/queue/redrive/orders", {"message_ids": ["x"]}).json()
+    assert (done["moved"], done["left"]) == (0, 1)
+    assert done["why"][0]["message_ids"] == ["x"]
+
+
+def test_poison_is_never_hot(site: Site) -> None:
+    site.write("version: 1\nqueues:\n  orders: {dead_letter: lost, workers: {moody: 1}}\n")
+    site.start()
+    site.settled()
+    site.send("orders", ["back a"])
+    eventually(lambda: len(tries(site)) >= 3, within=20)
+    began = time.monotonic(), len(tries(site))
+    eventually(lambda: time.monotonic() - began[0] > 3)
+    assert len(tries(site)) - began[1] <= 4

@@ -81,6 +81,16 @@ def fill(site: Site, broker: TestNode) -> None:
 
 
 def test_the_plan_on_an_import_is_empty_and_what_is_left_out_is_named(used: Site) -> None:
+    import_and_plan(used)
+
+
+def test_so_it_is_on_rabbitmq_4_which_adds_arguments_of_its_own(broker4: TestNode, tmp_path: Path) -> None:
+    with site_on(broker4, tmp_path) as site:
+        fill(site, broker4)
+        import_and_plan(site)
+
+
+def import_and_plan(used: Site) -> None:
     done = used.cli("import")
     assert done.returncode == 0, done.stderr
     used.write(done.stdout)
@@ -104,7 +114,8 @@ def test_the_plan_on_an_import_is_empty_and_what_is_left_out_is_named(used: Site
     assert plan.returncode == 0, plan.stdout + plan.stderr
     assert plan.stdout.startswith("nothing to do\n4 other queues on this vhost are not ours.")
     assert used.cli("apply", "--yes").returncode == 0
-    assert not (used.state / "ledger.json").exists(), "to have imported it makes nothing ours"
+    ledger = json.loads((used.state / "ledger.json").read_bytes())
+    assert ledger["brokers"] == {}, "to have imported it makes nothing ours"
 
 
 def test_an_export_of_definitions_gives_the_same_file(used: Site, broker: TestNode) -> None:

@@ -26,6 +26,7 @@ from state.observed import OURS, ObservedBinding, ObservedBroker, ObservedConnec
 
 # Counts of quorum queues and streams follow a tick of five seconds: zeros are believed when they outlast it.
 TICK_SECONDS = 6.0
+FEW_QUEUES = 100  # so many are asked for one by one
 # A management API behind a firewall costs seconds a question: it is not asked again at once.
 MANAGEMENT_RETRY_SECONDS, MANAGEMENT_RETRY_CAP = 5.0, 60.0
 
@@ -130,10 +131,15 @@ class Broker:
         return seen.ready if seen is not None and seen.consumers is not None else None
 
     async def recounted(self, observed: ObservedBroker, names: Collection[str]) -> ObservedBroker:
-        """`observed` with the ready messages of these queues as they are now: of quorum queues the rest lags."""
+        """`observed` with the messages of these queues as they are now; of very many, only the ready ones."""
         there = [name for name in names if name in observed.queues]
-        counts = await asyncio.gather(*map(self.ready, there))
-        fresh = {n: replace(observed.queues[n], ready=c) for n, c in zip(there, counts, strict=True) if c is not None}
+        look = self.count if len(there) <= FEW_QUEUES else self._see_one
+        fresh: dict[str, ObservedQueue] = {}
+        for live in await asyncio.gather(*map(look, there)):
+            if live is not None and live.consumers is not None:  # else another connection's own, and not looked into
+                known = observed.queues[live.name]
+                flight = known.unacknowledged if live.unacknowledged is None else live.unacknowledged
+                fresh[live.name] = replace(known, ready=live.ready, unacknowledged=flight)
         return replace(observed, queues={**observed.queues, **fresh})
 
     async def declare(self, name: str, queue: Queue) -> None:

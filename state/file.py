@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from state.edit import EditRefused, set_value, value_at
 from state.faults import Rejected
 from state.reader import BOM, parse, revision_of
 from state.replace import folder_lock, is_being_written, open_at_once, replace, sweep, sync_folder
@@ -86,8 +87,8 @@ def edited(before: Snapshot, edit: Edit, name: str, *, may_create: bool = False)
 
 def editable(snapshot: Snapshot, name: str, may_create: bool) -> str:
     data = snapshot.data
-    if may_create and (data is None or not data.strip()):
-        return "version: 1\nqueues: {}\n"
+    if may_create and (text := started(data or b"")) is not None:
+        return text
     if data is None:
         raise Conflict(f"{name}: {snapshot.error}")
     try:
@@ -95,6 +96,17 @@ def editable(snapshot: Snapshot, name: str, may_create: bool) -> str:
     except Rejected as rejected:
         raise Conflict(f"the file has faults that must be mended first: {rejected}") from None
     return data.decode().removeprefix(BOM)
+
+
+def started(data: bytes) -> str | None:
+    """A file that lists nothing yet, with the keys that it must have; its comments stay. None if it says anything."""
+    try:
+        text = data.decode().removeprefix(BOM)
+        if value_at(text, ("queues",)) or value_at(text, ("version",)) not in (None, 1):
+            return None
+        return set_value(set_value(text, ("version",), 1), ("queues",), {})
+    except (UnicodeDecodeError, EditRefused):
+        return None
 
 
 class DesiredFile:

@@ -85,13 +85,33 @@ class TestAnEdit:
             file.edit(adding("b"))
         assert not path.exists()
 
-    @pytest.mark.parametrize("before", [None, b"", b"\n"])
-    def test_may_start_the_first_file(self, file: DesiredFile, path: Path, before: bytes | None) -> None:
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (None, "version: 1\nqueues:\n  b: {}\n"),
+            ("", "version: 1\nqueues:\n  b: {}\n"),
+            ("# mine\n", "# mine\nversion: 1\nqueues:\n  b: {}\n"),
+            ("{}  # none\n", "{version: 1, queues: {b: {}}}  # none\n"),
+            ("---\n# mine\n", "---\nversion: 1\nqueues:\n  b: {}\n# mine\n"),
+            ("# mine\nversion: 1\nqueues:  # none yet\n", "# mine\nversion: 1\nqueues:  # none yet\n  b: {}\n"),
+            ("version: 1\nqueues: {}", "version: 1\nqueues:\n  b: {}"),
+            ("\ufeff# mine\r\n", "\ufeff# mine\r\nversion: 1\r\nqueues:\r\n  b: {}\r\n"),
+        ],
+    )
+    def test_may_start_the_first_file(self, file: DesiredFile, path: Path, before: str | None, after: str) -> None:
         path.unlink()
         if before is not None:
-            path.write_bytes(before)
+            path.write_bytes(before.encode())
         file.edit(adding("b"), may_create=True)
+        assert path.read_bytes().decode() == after
         assert list(parse(path.read_bytes()).queues) == ["b"]
+
+    @pytest.mark.parametrize("before", ["queues: {a: {}}\n", "version: 2\n", "[]\n", "version: 1\nqueues: [\n"])
+    def test_starts_none_where_something_is_said(self, file: DesiredFile, path: Path, before: str) -> None:
+        path.write_text(before)
+        with pytest.raises(Conflict, match="faults"):
+            file.edit(adding("b"), may_create=True)
+        assert path.read_text() == before
 
     def test_never_starts_anew_what_has_content(self, file: DesiredFile, path: Path) -> None:
         file.edit(adding("b"), may_create=True)

@@ -26,9 +26,14 @@ class SetPolicy:
     name: str
     rule: PolicyRule
     claim: bool
+    queues: tuple[str, ...] = ()  # those whose own keys it carries
 
     def __str__(self) -> str:
-        return f"{'create' if self.claim else 'change'} policy {self.name}"
+        return f"{'create' if self.claim else 'change'} policy {self.name}{self._what()}"
+
+    def _what(self) -> str:
+        sets = ", ".join(f"{key}: {value}" for key, value in self.rule.definition.items())
+        return f" ({sets})" if len(sets) <= 200 else ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,19 @@ class Claim:
 
     def __str__(self) -> str:
         return f"remember on_remove: {self.owned.on_remove} for queue {self.name}"
+
+
+@dataclass(frozen=True)
+class ClaimExchange:
+    """Remember what the file now says about the removal of an exchange of ours."""
+
+    cost = "in place"
+    order = 3
+    name: str
+    owned: Owned
+
+    def __str__(self) -> str:
+        return f"remember on_remove: {self.owned.on_remove} for exchange {self.name}"
 
 
 @dataclass(frozen=True)
@@ -257,8 +275,8 @@ class Drop:
 
 
 Action = (
-    SetPolicy | DeclareExchange | Declare | Bind | Claim | Start | Adjust | Stop | Restart | Unbind | Delete
-    | Migrate | DeleteExchange | DeletePolicy | Release | Drop
+    SetPolicy | DeclareExchange | Declare | Bind | Claim | ClaimExchange | Start | Adjust | Stop | Restart | Unbind
+    | Delete | Migrate | DeleteExchange | DeletePolicy | Release | Drop
 )  # fmt: skip
 
 
@@ -291,8 +309,23 @@ class Held:
     needs_confirmation: bool = False
     worker: str | None = None  # if it is about one of the queue's workers
     kind: Kind | Literal["policy"] = "queue"  # of what is called `queue` here
+    concerns: tuple[str, ...] = ()  # the queues that are not as they should be for it
 
     @property
     def name(self) -> str:
         called = self.queue if self.kind == "queue" else f"{self.kind} {self.queue}"
         return f"{called}/{self.worker}" if self.worker else called
+
+
+def concerns(step: Action | Held) -> tuple[str, ...]:
+    """The queues that are not as the file says until this is done, beside those that are not there."""
+    match step:
+        case SetPolicy(queues=queues):
+            return queues
+        case Bind(binding) | Unbind(binding) if binding.destination_type == "queue":
+            return (binding.destination,)
+        case Held(kind="queue", queue=queue):
+            return (queue,)
+        case Held(concerns=queues):
+            return queues
+    return ()

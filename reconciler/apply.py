@@ -13,6 +13,7 @@ from reconciler.actions import (
     Adjust,
     Bind,
     Claim,
+    ClaimExchange,
     Declare,
     DeclareExchange,
     Delete,
@@ -158,6 +159,8 @@ async def _do(action: Action, world: World) -> None:
             world.ledger.claim(world.identity, {name: owned})
         case Migrate():
             migrate(action, world)
+        case ClaimExchange(name, owned):
+            world.ledger.claim_all(world.identity, Holdings(exchanges={name: owned}))
         case Release(name):
             world.ledger.release(world.identity, name)
         case Drop(held):

@@ -10,9 +10,23 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from reconciler.actions import (
+    Action,
+    Bind,
+    ClaimExchange,
+    DeclareExchange,
+    Delete,
+    DeleteExchange,
+    DeletePolicy,
+    Held,
+    Result,
+    SetPolicy,
+    Unbind,
+    concerns,
+)
 from reconciler.backoff import backoff
 from reconciler.errors import Permanent, StillInUse
-from reconciler.plan import Action, Delete, Held, Plan, Result
+from reconciler.plan import Plan
 
 STILL_IN_USE_SECONDS = 1.0
 
@@ -38,9 +52,16 @@ class Attempts:
 
     def holding_back(self, plan: Plan, now: float) -> Plan:
         """The plan without the actions that failed and whose time has not come; they are held instead."""
-        due = tuple(a for a in plan.actions if now >= self._retry_at(a))
-        late = tuple(held_of(a, self._failures[key_of(a)]) for a in plan.actions if a not in due)
-        return replace(plan, actions=due, held=plan.held + late)
+        late = [a for a in plan.actions if now < self._retry_at(a)]
+        held = [held_of(a, self._failures[key_of(a)]) for a in late]
+        put_off = {key_of(a) for a in late}
+        unbound = {a.binding.destination for a in late if isinstance(a, Bind)}
+        for action in plan.actions:
+            if isinstance(action, Unbind) and action.binding.destination in unbound and key_of(action) not in put_off:
+                held.append(about(action, f"{action}: not before the new binding is there, or messages would get lost"))
+                put_off.add(key_of(action))
+        due = tuple(a for a in plan.actions if key_of(a) not in put_off)
+        return replace(plan, actions=due, held=plan.held + tuple(held))
 
     def _retry_at(self, action: Action) -> float:
         failure = self._failures.get(key_of(action))
@@ -73,5 +94,18 @@ def key_of(action: Action) -> tuple[str, str]:
 
 
 def held_of(action: Action, failure: Failure) -> Held:
-    messages = action.messages if isinstance(action, Delete) else None
-    return Held(action.name, f"{action}: {failure.message}", messages)
+    return about(action, f"{action}: {failure.message}", action.messages if isinstance(action, Delete) else None)
+
+
+def about(action: Action, reason: str, messages: int | None = None) -> Held:
+    """What is held, by the name of the queue, exchange or policy that it is about."""
+    match action:
+        case Bind(binding) | Unbind(binding):
+            return Held(binding.destination, reason, messages, kind=binding.destination_type)
+        case SetPolicy(queues=(queue,)):
+            return Held(queue, reason, messages)
+        case SetPolicy(name) | DeletePolicy(name):
+            return Held(name, reason, messages, kind="policy", concerns=concerns(action))
+        case DeclareExchange(name) | DeleteExchange(name) | ClaimExchange(name):
+            return Held(name, reason, messages, kind="exchange")
+    return Held(action.name, reason, messages)

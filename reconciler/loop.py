@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,14 +22,16 @@ from reconciler.autoscale import Decision
 from reconciler.backoff import backoff
 from reconciler.basis import at_stake, basis_of
 from reconciler.broker.broker import Broker
-from reconciler.diff import RestartWish, Wishes, diff
-from reconciler.drift import Drift, DriftHistory
+from reconciler.diff import Change, RestartWish, Wishes, diff
+from reconciler.drift import DriftHistory
+from reconciler.drifting import Drifting
 from reconciler.errors import BrokerUnreachable, ReconcilerError
 from reconciler.events import Events
 from reconciler.intake import InForce, Intake, Reading
 from reconciler.migration import Migrations
 from reconciler.pauses import Pauses
-from reconciler.plan import Context, Declare, Delete, Plan, Restart, Result, make_plan
+from reconciler.plan import Context, Delete, Plan, Restart, Result, make_plan, queue_of
+from reconciler.reached import Drifted
 from reconciler.removing import leaving_behind
 from reconciler.review import Confirmation, Review, unmanaged_queues
 from reconciler.scaler import Scaler
@@ -66,6 +68,15 @@ class Turn:
         return self.broker.queues if self.broker else {}
 
 
+@dataclass(frozen=True)
+class Decided:
+    """What one look came to."""
+
+    plan: Plan
+    changes: Sequence[Change]
+    drifts: Sequence[Drifted]
+
+
 class Loop:
     """Keeps broker and processes equal to the file. `wake` it whenever something may have changed."""
 
@@ -98,7 +109,8 @@ class Loop:
         self.restarts: frozenset[RestartWish] = frozenset()  # asked for, and not begun yet
         self.drifts = DriftHistory()
         self._trail = Trail(broker.vhost)
-        self._witness = Witness(self.drifts, broker.foreign_connections, self._trail)
+        witness = Witness(self.drifts, broker.foreign_connections, self._trail)
+        self._drifting = Drifting(ledger, events, witness)
         self._attempts = Attempts()
         self._confirmed: str | None = None
         self._window = Window()
@@ -151,9 +163,10 @@ class Loop:
         self.restarts |= frozenset(wishes)
         self.wake("api")
 
-    def ledger_names(self) -> set[str]:
-        """Every queue that was ever ours and may still be there."""
-        return {name for held in self.ledger.brokers.values() for name in held.queues}
+    async def see(self, desired: Desired) -> ObservedBroker:
+        """The broker as it is now. Raises BrokerUnreachable."""
+        queues = desired.all_queues().keys() | self.ledger.queue_names()
+        return await self.broker.observe(queues, desired.exchange_names() | self.ledger.exchange_names())
 
     async def until(self, reached: Callable[[Turn], bool], seconds: float) -> bool:
         """Waits for a turn of which `reached` holds, at most `seconds`. The last turn counts too."""
@@ -221,21 +234,26 @@ class Loop:
             self.migrations.follow(observed.identity)
         if self.asked is not None and observed is not None:
             self.asked.answer(await self._review(reading, observed, requests))
-        plan = self._plan(reading, observed, requests)
+        decided = self._decide(reading, observed, requests)
+        if observed is not None and self._drifting.look(
+            decided.changes, decided.drifts, reading.in_force.desired, observed
+        ):
+            trigger = "drift"
         await self.intake.remembered()
-        results = await self._apply(plan, observed)
+        results = await self._apply(decided.plan, observed)
+        if observed is not None:
+            self._drifting.did(results, observed)
         gone = [r for r in results if isinstance(r.action, Delete) and r.error is None]
         self._window.deleted(sum(r.action.name not in requests for r in gone), time.monotonic())
-        turn = self._finish(reading, observed, error, plan, results, trigger, started)
+        turn = self._finish(reading, observed, error, decided.plan, results, trigger, started)
         self.observer(turn, results)
         self._drop_met_requests(reading, requests)
         return turn
 
     async def _observe(self, in_force: InForce) -> tuple[ObservedBroker | None, str | None]:
         try:
-            wanted = in_force.desired.all_queues()
-            observed = await self.broker.observe({*wanted, *self.ledger_names()})
-            if leaving := leaving_behind(self.ledger.owned(observed.identity), wanted):
+            observed = await self.see(in_force.desired)
+            if leaving := leaving_behind(self.ledger.owned(observed.identity), in_force.desired.all_queues()):
                 observed = await self.broker.recounted(observed, leaving)
         except BrokerUnreachable as error:
             if self._broker_failures == 0:
@@ -252,28 +270,37 @@ class Loop:
         return observed, None
 
     def _plan(self, reading: Reading, observed: ObservedBroker | None, requests: Mapping[str, bool]) -> Plan:
-        owned = self.ledger.owned(observed.identity) if observed else {}
+        return self._decide(reading, observed, requests).plan
+
+    def _decide(self, reading: Reading, observed: ObservedBroker | None, requests: Mapping[str, bool]) -> Decided:
+        ours = self.ledger.holdings(observed.identity) if observed else Holdings()
         desired, now = reading.in_force.desired, time.time()
         still = self._standing_still(observed)
         changes = diff(
             desired,
-            observed.queues if observed else None,
-            owned,
+            observed,
+            ours,
             specs_of(desired, self._runtime, reading.in_force.code),
             self.supervisor.observe(),
             Wishes(self._counts(desired, now, still), {*desired.paused(now), *still}, self.restarts),
         )
+        under_way = self._under_way(observed)
+        changes = [change for change in changes if queue_of(change) not in under_way]
+        drifts = self._drifting.among(changes, desired, observed)
         context = Context(
-            owned=len(owned),
+            owned=len(ours.queues),
             confirmed=self._confirmed == reading.in_force.revision,
             allowed=self.asked.allowed if self.asked else frozenset(),
             requests=requests,
             recent=self._window.recent,
-            ours=owned.keys(),
-            under_way=self._under_way(observed),
+            ours=ours.queues.keys(),
+            under_way=under_way,
             gave_up=self.migrations.gave_up() if self.migrations else {},
+            holdings=ours,
+            drifts=drifts,
         )
-        return self._attempts.holding_back(make_plan(changes, context), time.monotonic())
+        plan = self._attempts.holding_back(make_plan(changes, context), time.monotonic())
+        return Decided(plan, changes, drifts)
 
     async def _review(self, reading: Reading, observed: ObservedBroker | None, requests: Mapping[str, bool]) -> Review:
         """A plan with live counts of all messages that it could cost."""
@@ -291,6 +318,7 @@ class Loop:
         if (news := self.ledger.meet(observed.identity, observed.cluster)) is not None:
             log.warning("{}", news)
             self._events.tell("broker", news)
+            self._drifting.forget(observed)
 
     def _under_way(self, observed: ObservedBroker | None) -> Mapping[str, str]:
         """The queues that are being migrated, and where each is."""
@@ -359,7 +387,7 @@ class Loop:
         last = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "seconds": round(time.monotonic() - started, 4),
-            "trigger": self._drifted(trigger, reading, plan),
+            "trigger": trigger,
             "actions": len(results),
             "error": error or next((str(r.error) for r in results if r.error), None),
         }
@@ -385,6 +413,8 @@ class Loop:
             waiting=reading.waiting,
             paused=self._paused(reading.in_force.desired),
             scaling=self._decisions(reading.in_force.desired),
+            drifts=self._drifting.standing,
+            foreign=tuple(self._drifting.foreign),
         )
         return Turn(self.started, reading, observed, error, plan, assess(seen, plan, last, commit=None))
 
@@ -392,17 +422,6 @@ class Loop:
         """The queues that are paused now, and since when."""
         now = time.time()
         return {name: self._pauses.since.get(name, now) for name in desired.paused(now)}
-
-    def _drifted(self, trigger: str, reading: Reading, plan: Plan) -> str:
-        """A queue that was there a turn ago and has to be made again under an unchanged file is drift."""
-        if self.last is None or self.last.reading.in_force.revision != reading.in_force.revision:
-            return trigger
-        lost = [a.name for a in plan.actions if isinstance(a, Declare) and a.claim and a.name in self.last.queues]
-        for name in lost:
-            log.warning("drift: queue {} was gone from the broker", name)
-            self._events.tell("drift", f"queue {name} was gone from the broker", queue=name)
-        self._witness.saw([Drift(time.time(), name, "it was gone from the broker") for name in lost])
-        return "drift" if lost else trigger
 
     def _tell_news(self, reading: Reading) -> None:
         before = self.last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -16,18 +16,19 @@ from reconciler.adoption import Adoptable, adoption, all_adoptable
 from reconciler.apply import World, apply
 from reconciler.basis import at_stake, basis_of
 from reconciler.broker.broker import Broker
-from reconciler.diff import diff_queues
+from reconciler.diff import diff_topology
 from reconciler.errors import BrokerUnreachable, ReconcilerError
 from reconciler.modules import RESERVED
 from reconciler.plan import Context, Plan, Result, make_plan
 from reconciler.presence import known_daemon
+from reconciler.reached import Reached
 from reconciler.removing import leaving_behind
 from reconciler.review import Confirmation, Review, in_words, unmanaged_queues
 from reconciler.settings import Settings
 from state.desired import Desired
 from state.faults import Fault, Rejected
 from state.file import DesiredFile
-from state.ledger import Ledger, Owned
+from state.ledger import Holdings, Ledger
 from state.observed import ObservedBroker
 from state.processes import Pool, WorkerSpec
 from state.reader import locate, parse, revision_of
@@ -105,28 +106,39 @@ class Sight:
     ledger: Ledger
 
     @property
-    def owned(self) -> Mapping[str, Owned]:
-        return self.ledger.of(self.broker.identity, self.broker.cluster)
+    def ours(self) -> Holdings:
+        return self.ledger.held_at(self.broker.identity, self.broker.cluster)
 
     def plan(self, word: Word) -> Plan:
-        confirmed = word.covers(self.revision)
-        context = Context(len(self.owned), confirmed, self.ledger.requests, word.allowed, ours=self.owned.keys())
-        return make_plan(diff_queues(self.desired.all_queues(), self.broker.queues, self.owned), context)
+        ours, seen = self.ours, self.broker
+        changes = list(diff_topology(self.desired, seen, ours))
+        drifts = Reached(self.ledger.reached.get(seen.identity)).drifted(changes, self.desired)
+        context = Context(
+            owned=len(ours.queues),
+            confirmed=word.covers(self.revision),
+            requests=self.ledger.requests,
+            allowed=word.allowed,
+            ours=ours.queues.keys(),
+            holdings=ours,
+            drifts=drifts,
+        )
+        return make_plan(changes, context)
 
     def review(self, word: Word = Word()) -> Review:
-        plan, ours = self.plan(word), self.ledger.holdings(self.broker.identity)
+        plan, ours = self.plan(word), self.ours
         basis = basis_of(self.revision, self.desired, plan, self.broker, ours, self.ledger.requests)
-        unmanaged = unmanaged_queues(self.broker, {**self.desired.all_queues(), **self.owned})
+        unmanaged = unmanaged_queues(self.broker, {**self.desired.all_queues(), **self.ours.queues})
         return Review(plan, basis, self.revision, self.broker, unmanaged)
 
 
 async def look(settings: Settings, broker: Broker, ledger: Ledger) -> Sight:
     """The topology as it is wanted and as it is, with live counts of all messages that a plan could cost."""
     desired, revision = read_file(settings.file, settings.workers)
-    names = {*desired.all_queues(), *(name for held in ledger.brokers.values() for name in held.queues)}
+    names = desired.all_queues().keys() | ledger.queue_names()
+    exchanges = desired.exchange_names() | ledger.exchange_names()
     try:
-        sight = Sight(desired, revision, await broker.observe(names), ledger)
-        staked = {*at_stake(sight.plan(Word())), *leaving_behind(sight.owned, desired.all_queues())}
+        sight = Sight(desired, revision, await broker.observe(names, exchanges), ledger)
+        staked = {*at_stake(sight.plan(Word())), *leaving_behind(sight.ours.queues, desired.all_queues())}
         return replace(sight, broker=await broker.recounted(sight.broker, staked)) if staked else sight
     except BrokerUnreachable as error:
         raise click.ClickException(str(error)) from None

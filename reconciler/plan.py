@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import starmap
+from typing import Literal
 
 from reconciler.actions import (
     Action,
@@ -22,19 +23,27 @@ from reconciler.actions import (
 )
 from reconciler.changing import changing
 from reconciler.diff import (
+    BindingMissing,
+    BindingUnwanted,
     Change,
     OwnershipDiffers,
+    PolicyDiffers,
+    PolicyMissing,
+    PolicyUnseen,
     PoolDiffers,
     QueueDiffers,
     QueueMissing,
     QueueUnverified,
     QueueUnwanted,
 )
+from reconciler.reached import Drifted
 from reconciler.removing import Removals, removal, tied, why_in_use, withheld
 from reconciler.rolling import pool_steps
+from reconciler.routing import made_anew, routing_steps, why_removals_wait
+from state.ledger import Holdings
 
 __all__ = ["Action", "Adjust", "Claim", "Context", "Declare", "Delete", "Held", "Plan", "Release", "Restart", "Result"]
-__all__ += ["Start", "Stop", "make_plan", "why_in_use"]
+__all__ += ["Start", "Stop", "make_plan", "queue_of", "why_in_use"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ class Context(Removals):
     ours: Collection[str] = ()  # the queues that are ours
     under_way: Mapping[str, str] = field(default_factory=dict)  # where each migration is, by queue
     gave_up: Mapping[str, str] = field(default_factory=dict)  # why migrations went back a short while ago
+    holdings: Holdings = field(default_factory=Holdings)  # all that is ours
+    drifts: Sequence[Drifted] = ()  # those of the changes that others are the reason of
 
 
 def make_plan(changes: Iterable[Change], context: Context = Context()) -> Plan:
@@ -63,9 +74,19 @@ def make_plan(changes: Iterable[Change], context: Context = Context()) -> Plan:
     waiting, bound = withheld(unwanted, context), tied(unwanted)
     actions: list[Action] = []
     held: list[Held] = []
+    made, removals = made_anew(changes), why_removals_wait(changes, context.holdings, bool(waiting))
+    shown = {id(drift.change): drift for drift in context.drifts if not drift.corrected}
     stopping = {c.pool.queue for c in changes if isinstance(c, PoolDiffers) and c.seen and c.spec is None}
     for change in changes:
-        for step in steps(change, context, waiting, stopping, bound):
+        found = (
+            [reported(shown[id(change)])]
+            if id(change) in shown
+            else [
+                *steps(change, context, waiting, stopping, bound),
+                *routing_steps(change, made, None if context.confirmed else removals, context.allowed),
+            ]
+        )
+        for step in found:
             (held if isinstance(step, Held) else actions).append(step)  # type: ignore[arg-type]
     under_way = tuple(starmap(UnderWay, context.under_way.items()))
     return Plan(tuple(sorted(actions, key=lambda action: action.order)), tuple(held), under_way)
@@ -94,4 +115,22 @@ def steps(
 
 def queue_of(change: Change) -> str | None:
     """The queue that a change is about; None if it is about something else, or about the queue's processes."""
-    return None if isinstance(change, PoolDiffers) else change.name
+    match change:
+        case BindingMissing(binding) | BindingUnwanted(binding):
+            return binding.destination if binding.destination_type == "queue" else None
+        case PolicyMissing(_, wanted) | PolicyDiffers(_, wanted) | PolicyUnseen(_, wanted):
+            return wanted.queues[0] if len(wanted.queues) == 1 else None
+        case QueueMissing(name) | QueueUnverified(name) | QueueDiffers(name) | QueueUnwanted(name):
+            return name
+        case OwnershipDiffers(name):
+            return name
+    return None
+
+
+def reported(drift: Drifted) -> Held:
+    """A drift that the file wants to see rather than to have mended."""
+    kind: Literal["policy", "exchange"] = "policy" if drift.subject[0] == "policy" else "exchange"
+    way_out = "drift: report only shows it; write drift: correct to have it mended, or mend it yourself"
+    if drift.queue is not None:
+        return Held(drift.queue, f"drift: {drift.what} ({way_out})")
+    return Held(drift.about, f"drift: {drift.what} ({way_out})", kind=kind)

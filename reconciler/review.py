@@ -147,7 +147,7 @@ class Confirmation:
             return
         self.moved = tuple(moved(self.digest, review.basis, self.basis))
         if not self.moved:
-            self.allowed = frozenset(held.queue for held in review.plan.held if held.needs_confirmation)
+            self.allowed = frozenset(held.name for held in review.plan.held if held.needs_confirmation)
 
 
 def in_words(moved: Sequence[str]) -> str:

@@ -20,7 +20,8 @@ console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 COLOURS = {"in place": "green", "restart": "yellow", "recreate": "magenta", "destructive": "bold red"}
-SIGNS = {"declare": "+", "start": "+", "delete": "-", "stop": "-", "claim": "~", "release": "~", "adjust": "~"}
+SIGNS = dict.fromkeys(("declare", "declareexchange", "bind", "start"), "+")
+SIGNS |= dict.fromkeys(("delete", "deleteexchange", "deletepolicy", "unbind", "stop"), "-")  # the others: ~
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.actions import Held, concerns
 from reconciler.autoscale import Decision
-from reconciler.plan import Held, Plan
+from reconciler.plan import Plan
+from reconciler.reached import Drifted
 from state.desired import Desired, Pause, Queue, Worker
-from state.observed import ObservedBroker, ObservedQueue
+from state.observed import ObservedBinding, ObservedBroker, ObservedQueue, binding_of
 from state.processes import ObservedWorker, Pool, WorkerState
 from state.units import iso
 
 Pools = dict[Pool, list[ObservedWorker]]
 
-BLIND = ["unmanaged queues", "drift of bindings", "rates", "messages in flight"]
+BLIND = ["unmanaged queues", "drift of bindings", "policies", "rates", "messages in flight"]
+SHOWN = 20  # bindings of others that are named, of one queue
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,18 @@ class Seen:
     waiting: tuple[str, ...] = ()  # what the file's reading waits for
     paused: Mapping[str, float] = field(default_factory=dict)  # queues, and since when, in seconds since the epoch
     scaling: Mapping[Pool, Decision] = field(default_factory=dict)  # the numbers of autoscaled pools
+    drifts: Sequence[Drifted] = ()  # what others changed
+    foreign: Sequence[ObservedBinding] = ()  # the bindings that are neither in the file nor ours
 
 
 def assess(seen: Seen, plan: Plan, last: Mapping[str, Any], commit: str | None) -> dict[str, Any]:
     """The body of `/status`."""
-    held: dict[str, str] = {}
-    for h in plan.held:
-        held[h.queue] = f"{held[h.queue]}; {h.reason}" if h.queue in held else h.reason
-    held |= {u.queue: u.text for u in plan.under_way}
+    missing, foreign = what_is_missing(plan), by_destination(seen.foreign)
     pools = by_pool(seen.workers)
-    queues = {n: queue_status(n, q, seen, held.get(n), pools) for n, q in seen.desired.all_queues().items()}
+    queues = {n: queue_status(n, q, seen, missing.get(n), pools) for n, q in seen.desired.all_queues().items()}
+    for name, bindings in foreign.items():
+        if name in queues:
+            queues[name] |= {"foreign_bindings": bindings}
     to_do = (plan.actions, plan.held, plan.under_way, seen.faults, seen.waiting)
     synced = not any(to_do) and seen.broker is not None
     return {
@@ -54,8 +59,36 @@ def assess(seen: Seen, plan: Plan, last: Mapping[str, Any], commit: str | None) 
         "last_reconcile": dict(last),
         "pending": [*seen.waiting, *map(str, plan.under_way), *map(str, plan.actions)],
         "held": held_status(plan.held, seen.revision),
+        "drift": [drift_view(drift) for drift in seen.drifts],
         "queues": queues,
     }
+
+
+def what_is_missing(plan: Plan) -> dict[str, str]:
+    """Why a queue is not as the file says, by its name: what is held, and what is still to be done to it."""
+    found: dict[str, str] = {}
+    for held in plan.held:
+        for name in concerns(held):
+            found[name] = f"{found[name]}; {held.reason}" if name in found else held.reason
+    for action in plan.actions:
+        for name in concerns(action):
+            found.setdefault(name, f"under way: {action}")
+    return found | {u.queue: u.text for u in plan.under_way}
+
+
+def by_destination(foreign: Iterable[ObservedBinding]) -> dict[str, list[str]]:
+    """The bindings of others in words, by the queue that they bring messages to."""
+    found: dict[str, list[str]] = {}
+    for binding in sorted(foreign, key=str):
+        if binding.destination_type == "queue" and len(known := found.setdefault(binding.destination, [])) < SHOWN:
+            known.append(str(binding))
+    return found
+
+
+def drift_view(drift: Drifted) -> dict[str, Any]:
+    kind, name = drift.subject
+    called = str(binding_of(name)) if kind == "binding" else name
+    return {"kind": kind, "name": called, "queue": drift.queue, "what": drift.what, "corrected": drift.corrected}
 
 
 def by_pool(workers: Iterable[ObservedWorker]) -> Pools:
@@ -80,12 +113,20 @@ def broker_status(seen: Seen) -> dict[str, Any]:
 def held_status(held: tuple[Held, ...], revision: str) -> dict[str, Any] | None:
     if not held:
         return None
-    actions = [
-        {"queue": h.queue, "reason": h.reason, "messages": h.messages, "needs_confirmation": h.needs_confirmation}
-        for h in held
-    ]
+    actions = [held_view(h) for h in held]
     needs = any(h.needs_confirmation for h in held)
     return {"revision": revision, "needs_confirmation": needs, "reason": held[0].reason, "actions": actions}
+
+
+def held_view(held: Held) -> dict[str, Any]:
+    """`kind` is told where what is called `queue` is none."""
+    view = {
+        "queue": held.queue,
+        "reason": held.reason,
+        "messages": held.messages,
+        "needs_confirmation": held.needs_confirmation,
+    }
+    return view | ({"kind": held.kind} if held.kind != "queue" else {})
 
 
 def queue_status(name: str, queue: Queue, seen: Seen, held: str | None, pools: Pools) -> dict[str, Any]:

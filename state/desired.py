@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from state import retries
 from state.autoscale import Autoscale, Policy
+from state.observed import Kind, ObservedBinding
 from state.processes import Pool
 from state.queue import Drift, Pause, Queue
 from state.topology import Binding, Exchange, ExchangeName, PolicyName, PolicyRule, Retry
@@ -80,6 +81,28 @@ class Desired(Model):
             **retries.all_implied(self.queues),
             **{name: retries.completed(name, queue) for name, queue in self.queues.items()},
         }
+
+    def all_bindings(self) -> frozenset[ObservedBinding]:
+        """What the queues and the exchanges list, as the broker is to show it."""
+        destinations: list[tuple[Kind, str, list[Binding]]] = [
+            *(("queue", name, queue.bindings) for name, queue in self.queues.items()),
+            *(("exchange", name, exchange.bindings) for name, exchange in self.exchanges.items()),
+        ]
+        return frozenset(
+            ObservedBinding(binding.exchange, name, kind, binding.routing_key, binding.arguments)
+            for kind, name, bindings in destinations
+            for binding in bindings
+        )
+
+    def exchange_names(self) -> set[str]:
+        """Every exchange that the file names, also those that are only bound from, but RabbitMQ's own."""
+        sources = {b.source for b in self.all_bindings() if not b.source.startswith("amq.")}
+        return sources | self.exchanges.keys()
+
+    def drift_of(self, queue: str | None) -> Drift:
+        """What becomes of what others change at a queue, or at anything else (None)."""
+        listed = self.queues.get(queue) if queue is not None else None
+        return (listed.drift if listed else None) or self.drift
 
     def pools(self) -> Iterator[tuple[Pool, Worker]]:
         for name, queue in self.queues.items():

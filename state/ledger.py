@@ -17,6 +17,7 @@ from state.queue import Queue
 from state.retries import Implied
 
 UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
+Reached = dict[tuple[str, str], str]  # a fingerprint by kind and name
 ON_REMOVE = ("keep", "delete-if-empty", "delete", "delete-if-unused")
 
 
@@ -96,6 +97,7 @@ class Ledger:
     requests: dict[str, bool] = field(default_factory=dict)
     clusters: dict[str, str] = field(default_factory=dict)  # which cluster each broker was, as `meet` says
     serial: int = 0  # how often it was written
+    reached: dict[str, Reached] = field(default_factory=dict)  # by broker: see `reconciler.reached`
     broken: str | None = None  # why the file on disk could not be used, or not be believed
 
     @classmethod
@@ -148,6 +150,8 @@ class Ledger:
             return None
         self.clusters[broker] = cluster
         told = None
+        if known is not None:
+            self.reached.pop(broker, None)
         if known is not None and (held := self.brokers.pop(broker, None)):
             self.brokers[f"{broker} ({known})"] = held
             told = f"broker {broker} is another one than before, though of the same name: nothing is ours there yet"
@@ -156,9 +160,10 @@ class Ledger:
         self.save()
         return told
 
-    def of(self, broker: str, cluster: str | None) -> Mapping[str, Owned]:
-        """As `owned`, where nobody has met this cluster yet."""
-        return self.owned(broker) if cluster is None or self.clusters.get(broker, cluster) == cluster else {}
+    def held_at(self, broker: str, cluster: str | None) -> Holdings:
+        """As `holdings`, where nobody has met this cluster yet."""
+        known = cluster is None or self.clusters.get(broker, cluster) == cluster
+        return self.holdings(broker) if known else Holdings()
 
     def last_serial(self) -> int:
         """How often a ledger was written here, as a file of its own says: a backup that is restored does not know."""
@@ -178,6 +183,13 @@ class Ledger:
     def owned(self, broker: str) -> Mapping[str, Owned]:
         """The queues that are ours there."""
         return self.holdings(broker).queues
+
+    def queue_names(self) -> set[str]:
+        """Every queue that was ever ours, at any broker, and may still be there."""
+        return {name for held in self.brokers.values() for name in held.queues}
+
+    def exchange_names(self) -> set[str]:
+        return {name for held in self.brokers.values() for name in held.exchanges}
 
     def claim(self, broker: str, queues: Mapping[str, Owned]) -> None:
         """As `claim_all`, of queues."""
@@ -212,10 +224,19 @@ class Ledger:
             self.requests = {name: force for name, force in self.requests.items() if name not in names}
             self.save()
 
+    def remember_reached(self, broker: str, reached: Mapping[tuple[str, str], str]) -> None:
+        """What was last seen to be as the file says, and as what, of what is to be reported and not mended."""
+        if self.reached.get(broker, {}) != reached:
+            self.reached[broker] = dict(reached)
+            self.save()
+
     def save(self) -> None:
         self.serial = max(self.serial, self.last_serial()) + 1
         data: dict[str, Any] = {"version": 1, "serial": self.serial, "brokers": {}, "requests": self.requests}
         data["clusters"] = self.clusters
+        reached = {b: [[*subject, known] for subject, known in found.items()] for b, found in self.reached.items()}
+        if any(reached.values()):
+            data["reached"] = reached
         for broker, held in self.brokers.items():
             data["brokers"][broker] = {name: _written(owned) for name, owned in held.queues.items()}
             for kind, found in (
@@ -233,7 +254,7 @@ def _written(owned: Owned) -> dict[str, Any]:
     return {key: value for key, value in asdict(owned).items() if value not in (None, False)}
 
 
-def _read(data: Any) -> tuple[dict[str, Holdings], dict[str, bool], dict[str, str], int]:
+def _read(data: Any) -> tuple[dict[str, Holdings], dict[str, bool], dict[str, str], int, dict[str, Reached]]:
     """A ledger of any version: the first knew queues only, and later ones keep those where they were."""
     brokers = {str(broker): Holdings(queues=_owned(queues)) for broker, queues in data["brokers"].items()}
     for broker, exchanges in data.get("exchanges", {}).items():
@@ -246,7 +267,11 @@ def _read(data: Any) -> tuple[dict[str, Holdings], dict[str, bool], dict[str, st
     if any(force is not True and force is not False for force in requests.values()):
         raise ValueError("a request in it is neither true nor false")
     clusters = {str(broker): str(cluster) for broker, cluster in data.get("clusters", {}).items()}
-    return brokers, requests, clusters, int(data.get("serial", 0))
+    reached = {
+        str(broker): {(str(kind), str(name)): str(known) for kind, name, known in found}
+        for broker, found in data.get("reached", {}).items()
+    }
+    return brokers, requests, clusters, int(data.get("serial", 0)), reached
 
 
 def _owned(things: Any) -> dict[str, Owned]:

@@ -34,10 +34,10 @@ class ObservedQueue:
 
 @dataclass(frozen=True)
 class ObservedExchange:
-    """One exchange at the broker."""
+    """One exchange at the broker. `type` is None where AMQP alone does not show its properties."""
 
     name: str
-    type: str
+    type: str | None
     durable: bool = True
     auto_delete: bool = False
     internal: bool = False
@@ -88,10 +88,11 @@ class ObservedPolicy:
 
 @dataclass(frozen=True)
 class ObservedBroker:
-    """All of the virtual host; where the management API is missing, only the queues that were asked for.
+    """All of the virtual host; where the management API is missing, only the queues and exchanges that were asked for.
 
     `exchanges` and `bindings` leave out what RabbitMQ makes itself: the default exchange and its bindings, and amq.*.
-    None: the management API is missing, so they cannot be seen.
+    Over AMQP alone `bindings` are those that this process had the broker make, `policies` are None: nobody sees them.
+    None for one of the others: nothing is known of it, and nothing is done about it.
     """
 
     identity: str  # cluster name and virtual host: what the ledger's ownership is bound to

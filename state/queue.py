@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from state.topology import Bindings, Retry
-from state.traits import STREAM, TRAITS
+from state.traits import DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY, STREAM, TRAITS, Trait
 from state.values import Arguments, Duration, Model, Moment, QueueName, Size, WorkerName, between, fault, not_empty
 from state.worker import Worker
 
@@ -113,9 +113,10 @@ class Queue(Model):
             raise fault("a stream cannot dead-letter (take dead_letter out, or use classic or quorum)")
         if self.type == STREAM and self.retry is not None:
             raise fault("a stream cannot retry (take retry out, or use classic or quorum)", "retry")
-        if "x-dead-letter-exchange" in self.arguments and (self.dead_letter is not None or self.retry is not None):
+        raw = next((a for a in (DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY) if a in self.arguments), None)
+        if raw is not None and (self.dead_letter is not None or self.retry is not None):
             key = "retry" if self.dead_letter is None else "dead_letter"
-            raise fault(f"{key} and x-dead-letter-exchange exclude each other (keep one)")
+            raise fault(f"{key} and {raw} exclude each other (keep one)")
         if (size := len(json.dumps(self.arguments, ensure_ascii=False).encode(errors="replace"))) > MAX_ARGUMENTS:
             raise fault(f"they have {size:,} bytes together (RabbitMQ takes about {MAX_ARGUMENTS:,})", "arguments")
         return self
@@ -141,15 +142,33 @@ class Queue(Model):
         pause = self.paused
         return None if pause is None or (pause.until and pause.until.timestamp() <= now) else pause
 
-    def broker_arguments(self) -> dict[str, Any]:
-        """The arguments the broker is to hold for this queue, without the type."""
+    def broker_arguments(self, have: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The arguments the broker is to hold for this queue, without the type.
+
+        `have` are those of the queue that is there, if there is one. What it was declared with beats every policy, so
+        that a friendly key is met by an argument that says the same, and only by that.
+        """
         arguments = dict(self.arguments)
-        if self.dead_letter is not None:
-            arguments |= {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self.dead_letter}
-        arguments |= {t.argument: t.written(value) for t in TRAITS if not t.policy and (value := getattr(self, t.key))}
+        if self.dead_letter is not None and not self._dead_letters_by_policy(have):
+            arguments |= {DEAD_LETTER_EXCHANGE: "", DEAD_LETTER_KEY: self.dead_letter}
+        for trait, value in self._traits():
+            is_there = have is not None and trait.argument in have
+            if is_there or (trait.policy is None and value is not False):
+                arguments[trait.argument] = trait.written(value)
         return arguments
 
-    def policy_definition(self) -> dict[str, Any]:
-        """What the queue's own policy is to set: the friendly keys that a policy can carry."""
-        given = ((trait, getattr(self, trait.key)) for trait in TRAITS)
-        return {trait.policy: trait.written(value) for trait, value in given if trait.policy and value is not None}
+    def policy_definition(self, have: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What the queue's own policy is to set. `have`: as for `broker_arguments`."""
+        definition = {trait.policy: trait.written(value) for trait, value in self._traits() if trait.policy}
+        if self.dead_letter is not None and self._dead_letters_by_policy(have):
+            definition |= {"dead-letter-exchange": "", "dead-letter-routing-key": self.dead_letter}
+        return definition
+
+    def _traits(self) -> Iterator[tuple[Trait, Any]]:
+        for trait in TRAITS:
+            if (value := getattr(self, trait.key)) is not None:
+                yield trait, value
+
+    def _dead_letters_by_policy(self, have: Mapping[str, Any] | None) -> bool:
+        """Only where the queue is there without: an argument holds from the first moment on, and over AMQP alone."""
+        return have is not None and DEAD_LETTER_EXCHANGE not in have and DEAD_LETTER_KEY not in have

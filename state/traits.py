@@ -6,11 +6,13 @@ declaration. Checked against rabbit_policies and the capabilities of the queue t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 CLASSIC, QUORUM, STREAM = "classic", "quorum", "stream"
+# What a policy's `apply_to` calls each type, from RabbitMQ 3.12 on.
+APPLY_TO = {CLASSIC: "classic_queues", QUORUM: "quorum_queues", STREAM: "streams"}
 
 
 def same(value: Any) -> Any:
@@ -55,5 +57,26 @@ TRAITS: tuple[Trait, ...] = (
     Trait("max_priority", "x-max-priority", None, (CLASSIC,)),
     Trait("initial_group_size", "x-quorum-initial-group-size", None, (QUORUM,)),
 )
+
+DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY = "x-dead-letter-exchange", "x-dead-letter-routing-key"
+
+# A policy with a key that a type does not know does not apply to queues of that type at all.
+MIRRORING = {"ha-mode", "ha-params", "ha-sync-mode", "ha-promote-on-shutdown", "ha-promote-on-failure"}
+OF_STREAMS = {"max-age", "stream-max-segment-size-bytes", "initial-cluster-size"}
+OF_QUORUM = {"delivery-limit", "dead-letter-strategy"}
+OF_CLASSIC = {"max-priority", "queue-mode", "queue-master-locator"} | MIRRORING
+OF_QUEUES_PROPER = {"expires", "message-ttl", "dead-letter-exchange", "dead-letter-routing-key", "max-length"}
+OF_QUEUES_PROPER |= {"max-in-memory-length", "max-in-memory-bytes", "overflow", "single-active-consumer"}
+UNKNOWN_TO = {
+    CLASSIC: OF_STREAMS | OF_QUORUM,
+    QUORUM: OF_STREAMS | OF_CLASSIC,
+    STREAM: OF_QUEUES_PROPER | OF_QUORUM | OF_CLASSIC,
+}
+
+
+def not_for_type(definition: Iterable[str], kind: str) -> str | None:
+    """The first key of a policy's definition that keeps it from applying to queues of this type; None if none does."""
+    return next((key for key in definition if key in UNKNOWN_TO[kind]), None)
+
 
 BY_ARGUMENT = {trait.argument: trait for trait in TRAITS}

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pika
 
 from reconciler.backoff import backoff
+from reconciler.broker.agreed import Agreed
 from reconciler.broker.amqp import Link, parameters
 from reconciler.broker.counts import Counts
 from reconciler.broker.management import Management, ManagementUnavailable
@@ -51,6 +52,7 @@ class Broker:
         self._management_due = 0.0  # when it is asked again after it failed
         self._management_failures = 0
         self._verified: dict[str, Queue] = {}  # over AMQP alone: what the broker has agreed to, by name
+        self._agreed = Agreed()
         self._quiet_since: dict[str, float] = {}
         self._cluster: tuple[Any, str | None] = (None, None)  # the connection, and what was found over it
 
@@ -58,8 +60,9 @@ class Broker:
     def connected(self) -> bool:
         return self._admin.is_open
 
-    async def observe(self, names: Iterable[str]) -> ObservedBroker:
-        """All of the virtual host; over AMQP alone, the queues of `names`."""
+    async def observe(self, names: Iterable[str], exchanges: Iterable[str] = ()) -> ObservedBroker:
+        """All of the virtual host; over AMQP alone, the queues of `names`, these `exchanges`, and the bindings that
+        were made by this object."""
         connection = await self._admin.connection()
         properties: Mapping[str, Any] = connection.server_properties or {}
         seen = ObservedBroker(
@@ -78,7 +81,17 @@ class Broker:
                 wait = backoff(self._management_failures, base=MANAGEMENT_RETRY_SECONDS, cap=MANAGEMENT_RETRY_CAP)
                 self._management_due = time.monotonic() + wait
         found = await asyncio.gather(*(self._see_one(name) for name in set(names)))
-        return replace(seen, queues={queue.name: queue for queue in found if queue is not None})
+        there = await asyncio.gather(*(self._has_exchange(name) for name in set(exchanges)))
+        queues = {queue.name: queue for queue in found if queue is not None}
+        return replace(seen, queues=queues, **self._agreed.seen(queues, filter(None, there)))
+
+    async def _has_exchange(self, name: str) -> str | None:
+        """The name, if there is such an exchange."""
+        try:
+            await self._admin.call("exchange_declare", exchange=name, passive=True)
+        except NoSuchExchange:
+            return None
+        return name
 
     async def _see_all(self, seen: ObservedBroker) -> ObservedBroker:
         found = await self._management.everything()
@@ -172,6 +185,7 @@ class Broker:
             internal=exchange.internal,
             arguments=dict(exchange.arguments),
         )
+        self._agreed.exchanges[name] = exchange
 
     async def delete_exchange(self, name: str) -> None:
         """Deletes the exchange. StillInUse while anything is bound to it as its source."""
@@ -181,6 +195,7 @@ class Broker:
             if "in use" not in str(refused):
                 raise
             raise StillInUse(f"queues or exchanges are still bound to exchange {name} (unbind them first)") from None
+        self._agreed.exchanges.pop(name, None)
 
     async def bind(self, binding: ObservedBinding) -> None:
         """Makes the binding. Refused, with its name, if the exchange or the destination is not there."""
@@ -188,12 +203,14 @@ class Broker:
             await self._bind("bind", binding)
         except (NoSuchExchange, NoSuchQueue) as missing:
             raise Refused(f"{binding} cannot be bound: {missing}") from None
+        self._agreed.bindings.add(binding)
 
     async def unbind(self, binding: ObservedBinding) -> None:
         try:
             await self._bind("unbind", binding)
         except (NoSuchExchange, NoSuchQueue):
             pass  # gone with one of its ends
+        self._agreed.bindings.discard(binding)
 
     async def _bind(self, verb: str, binding: ObservedBinding) -> None:
         known = {"routing_key": binding.routing_key, "arguments": dict(binding.arguments)}

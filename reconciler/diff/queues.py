@@ -25,8 +25,9 @@ class Properties:
     arguments: Mapping[str, Any]
 
     @classmethod
-    def wanted(cls, queue: Queue) -> Properties:
-        return cls(queue.type, queue.durable, False, False, queue.broker_arguments())
+    def wanted(cls, queue: Queue, have: Mapping[str, Any] | None = None) -> Properties:
+        """`have`: the arguments of the queue that is there, which may say what else a policy would."""
+        return cls(queue.type, queue.durable, False, False, queue.broker_arguments(have))
 
     @classmethod
     def seen(cls, queue: ObservedQueue) -> Properties | None:
@@ -117,7 +118,7 @@ def diff_queue(name: str, queue: Queue, seen: ObservedQueue | None) -> Iterator[
         yield QueueMissing(name, queue)
     elif (have := Properties.seen(seen)) is None:
         yield QueueUnverified(name, queue)
-    elif differences := tuple(compare(Properties.wanted(queue), have)):
+    elif differences := tuple(compare(Properties.wanted(queue, have.arguments), have)):
         yield QueueDiffers(name, queue, differences, seen)
 
 

@@ -50,9 +50,7 @@ async def takes_nothing(request: Request) -> None:
 
 async def observed(context: Context) -> ObservedBroker:
     """The broker as it is now. Raises BrokerUnreachable."""
-    loop = context.loop
-    names = {*loop.intake.in_force.desired.all_queues(), *loop.ledger_names()}
-    return await loop.broker.observe(names)
+    return await context.loop.see(context.loop.intake.in_force.desired)
 
 
 async def take(kind: Adoptable, name: str, broker: ObservedBroker, context: Context) -> Adoption:

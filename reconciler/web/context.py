@@ -60,8 +60,7 @@ class Context:
 
     async def observe(self) -> dict[str, ObservedQueue]:
         """The broker's queues now. Raises BrokerUnreachable."""
-        names = [*self.loop.intake.in_force.desired.all_queues(), *self.loop.ledger_names()]
-        return dict((await self.loop.broker.observe(names)).queues)
+        return dict((await self.loop.see(self.loop.intake.in_force.desired)).queues)
 
     def file_changed(self) -> None:
         """Something has changed on disk, perhaps the file."""

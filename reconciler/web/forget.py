@@ -25,7 +25,7 @@ async def forget(request: Request) -> Response:
     for key in await read_json(request, optional=True):
         raise invalid(key, "unknown field (this takes none)")
     desired = await context.loop.intake.newest()
-    is_listed, ours = name in desired.queues, name in context.loop.ledger_names()
+    is_listed, ours = name in desired.queues, name in context.loop.ledger.queue_names()
     if not is_listed and not ours:
         raise no_such_queue(name)
     refuse_protected(name, desired, context)

@@ -108,7 +108,8 @@ async def seen_if_connected(name: str, context: Context) -> ObservedQueue | None
 
 def refuse_other_properties(name: str, queue: Queue, seen: ObservedQueue) -> None:
     have = Properties.seen(seen)
-    differences = list(compare(Properties.wanted(completed(name, queue)), have)) if have else []
+    wanted = Properties.wanted(completed(name, queue), have.arguments) if have else None
+    differences = list(compare(wanted, have)) if wanted and have else []
     if differences:
         raise ApiError(
             409,

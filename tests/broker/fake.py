@@ -12,6 +12,7 @@ from typing import Any
 
 import pika
 
+from reconciler.broker.agreed import Agreed
 from reconciler.errors import Blocked, BrokerUnreachable, NoSuchQueue, Refused, StillInUse, Temporary
 from reconciler.plan import why_in_use
 from state.desired import Exchange, PolicyRule, Queue
@@ -45,6 +46,7 @@ class FakeBroker:
         self.policies: dict[str, ObservedPolicy] = {}
         self._queues: dict[str, _Queue] = {}
         self._verified: dict[str, Queue] = {}
+        self._agreed = Agreed()
         self._quiet_since: dict[str, float] = {}
 
     # the public face
@@ -53,7 +55,7 @@ class FakeBroker:
     def connected(self) -> bool:
         return self.reachable
 
-    async def observe(self, names: Iterable[str]) -> ObservedBroker:
+    async def observe(self, names: Iterable[str], exchanges: Iterable[str] = ()) -> ObservedBroker:
         self._look()
         if self.management:
             queues = {name: self._seen(name, consumers=None) for name in self._queues}
@@ -61,7 +63,8 @@ class FakeBroker:
             queues = {name: self._seen_over_amqp(name) for name in names if name in self._queues}
         seen = ObservedBroker(f"fake {self.vhost}", "0.0.0", self.management, queues)
         if not self.management:
-            return seen
+            there = (name for name in exchanges if name in self.exchanges)
+            return replace(seen, **self._agreed.seen(seen.queues, there))
         bindings, policies = frozenset(self.bindings), dict(self.policies)
         return replace(seen, exchanges=dict(self.exchanges), bindings=bindings, policies=policies)
 
@@ -96,6 +99,7 @@ class FakeBroker:
         )
         if self.exchanges.setdefault(name, wanted) != wanted:
             raise Refused(f"PRECONDITION_FAILED - inequivalent arg for exchange '{name}'")
+        self._agreed.exchanges[name] = exchange
 
     async def delete_exchange(self, name: str) -> None:
         self._change(f"delete exchange {name}")
@@ -111,10 +115,12 @@ class FakeBroker:
         if binding.destination not in known:
             raise Refused(f"NOT_FOUND - no {binding.destination_type} '{binding.destination}'")
         self.bindings.add(binding)
+        self._agreed.bindings.add(binding)
 
     async def unbind(self, binding: ObservedBinding) -> None:
         self._change(f"unbind {binding}")
         self.bindings.discard(binding)
+        self._agreed.bindings.discard(binding)
 
     async def set_policy(self, name: str, rule: PolicyRule) -> None:
         self._change(f"set policy {name}")

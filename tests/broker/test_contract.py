@@ -571,13 +571,30 @@ async def test_a_policy_is_set_replaced_and_deleted(opened: Opening) -> None:
         assert (await world.broker.observe([])).policies == {}
 
 
-async def test_without_management_only_queues_are_seen_and_policies_wait(opened: Opening) -> None:
+async def test_without_management_what_the_broker_agreed_to_is_known_and_policies_wait(opened: Opening) -> None:
     async with opened(management=False) as world:
-        seen = await world.broker.observe([])
-        assert (seen.exchanges, seen.bindings, seen.policies) == (None, None, None)
+        binding = ObservedBinding("x", "q", routing_key="a")
+        await world.broker.declare_exchange("x", Exchange(type="topic"))
+        await world.broker.declare("q", Queue())
+        await world.broker.bind(binding)
+        seen = await world.broker.observe(["q"], ["x", "never"])
+        assert seen.exchanges == {"x": ObservedExchange("x", "topic")}
+        assert (seen.bindings, seen.policies) == ({binding}, None)
         with pytest.raises(Temporary, match="MANAGEMENT_URL"):
             await world.broker.set_policy("p", PolicyRule(pattern="", definition={"max-length": 5}))
+        await world.broker.delete("q", force=True)
+        assert (await world.broker.observe(["q"], ["x"])).bindings == frozenset(), "it went with its queue"
+
+
+async def test_without_management_an_exchange_of_somebody_else_is_there_with_properties_unknown(
+    opened: Opening,
+) -> None:
+    async with opened() as world:
         await world.broker.declare_exchange("x", Exchange())
+        async with opened(management=False) as blind:
+            if isinstance(world.broker, FakeBroker) and isinstance(blind.broker, FakeBroker):
+                blind.broker.exchanges = dict(world.broker.exchanges)
+            assert (await blind.broker.observe([], ["x"])).exchanges == {"x": ObservedExchange("x", None)}
 
 
 @pytest.mark.parametrize("shared", ["shared_vhost", "shared_vhost4"])

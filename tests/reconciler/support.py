@@ -9,7 +9,7 @@ from typing import Any
 from reconciler.settings import Runtime
 from reconciler.spec import specs_of
 from state.desired import Desired
-from state.observed import ObservedQueue
+from state.observed import ObservedBroker, ObservedQueue
 from state.processes import ObservedWorker, Pool, WorkerSpec, WorkerState
 
 POOL = Pool("q", "w")
@@ -31,6 +31,12 @@ def spec(digest: str = "new", pool: Pool = POOL) -> WorkerSpec:
 def there(name: str = "q", **seen: Any) -> ObservedQueue:
     """A queue at the broker, by default a plain one."""
     return ObservedQueue(name, **{"type": "classic", "durable": True, "arguments": {}, "unacknowledged": 0, **seen})
+
+
+def broker(*queues: ObservedQueue, **seen: Any) -> ObservedBroker:
+    """All that a broker has, by default nothing but these queues."""
+    empty: dict[str, Any] = {"exchanges": {}, "bindings": frozenset(), "policies": {}}
+    return ObservedBroker("here /", "3.13.0", True, {queue.name: queue for queue in queues}, **(empty | seen))
 
 
 def terms(spec_terms: str, digest: str = "new") -> WorkerSpec:

@@ -24,9 +24,9 @@ from reconciler.diff import (
     same,
 )
 from state.desired import NOTHING, Desired, Queue
-from state.ledger import Owned
+from state.ledger import Holdings, Owned
 from state.observed import ObservedQueue
-from tests.reconciler.support import POOL, desired, specs, there, worker
+from tests.reconciler.support import POOL, broker, desired, specs, there, worker
 
 ARGUMENTS = st.dictionaries(
     st.text(min_size=1, max_size=9).filter(lambda name: name not in ("x-queue-type", "x-dead-letter-exchange")),
@@ -42,7 +42,7 @@ QUEUES = st.builds(
 
 
 def differences(wanted: Desired, *queues: ObservedQueue, owned: dict[str, Owned] | None = None) -> list[Any]:
-    return diff(wanted, {queue.name: queue for queue in queues}, owned or {}, specs(wanted), ())
+    return diff(wanted, broker(*queues), Holdings(queues=owned or {}), specs(wanted), ())
 
 
 def as_the_broker_shows(name: str, queue: Queue) -> ObservedQueue:
@@ -112,7 +112,7 @@ def test_what_the_file_says_on_removal_is_remembered_while_it_says_it() -> None:
 
 def test_without_a_sight_of_the_broker_only_workers_are_compared() -> None:
     wanted = desired(q={"workers": {"w": 1}})
-    (change,) = diff(wanted, None, {"gone": Owned()}, specs(wanted), ())
+    (change,) = diff(wanted, None, Holdings(queues={"gone": Owned()}), specs(wanted), ())
     assert isinstance(change, PoolDiffers)
 
 
@@ -122,7 +122,7 @@ class TestAPool:
 
     def changes(self, *workers: Any, of: Desired | None = None) -> list[Any]:
         wanted = of or self.WANTED
-        return diff(wanted, {"q": there()}, {}, specs(wanted), workers)
+        return diff(wanted, broker(there()), Holdings(), specs(wanted), workers)
 
     def test_of_as_many_as_wanted_is_no_difference(self) -> None:
         assert not self.changes(worker(0, digest=self.DIGEST), worker(7, digest=self.DIGEST))
@@ -153,14 +153,14 @@ class TestAPool:
     def test_has_the_number_that_is_wished_now(self) -> None:
         both = worker(0, digest=self.DIGEST), worker(1, digest=self.DIGEST)
         wishes = Wishes(counts={POOL: 0}, paused={"q"})
-        (change,) = diff(self.WANTED, None, {}, specs(self.WANTED), both, wishes)
+        (change,) = diff(self.WANTED, None, Holdings(), specs(self.WANTED), both, wishes)
         assert (change.count, change.paused) == (0, True)  # type: ignore[union-attr]
 
     def test_differs_as_long_as_somebody_wants_a_process_of_it_replaced(self) -> None:
         both = worker(0, digest=self.DIGEST), worker(1, digest=self.DIGEST)
         for slot, pid, differs in ((1, 101, 1), (1, 4711, 0), (0, 101, 0)):
             wishes = Wishes(restarts=[RestartWish(POOL, slot, pid)])
-            assert len(diff(self.WANTED, None, {}, specs(self.WANTED), both, wishes)) == differs
+            assert len(diff(self.WANTED, None, Holdings(), specs(self.WANTED), both, wishes)) == differs
 
     def test_that_left_the_file_is_unwanted(self) -> None:
         (change,) = self.changes(worker(0), of=desired(q={}))

@@ -16,6 +16,7 @@ from reconciler.metrics import Metrics
 from reconciler.plan import Context, Declare, Plan, Result, Start, make_plan
 from reconciler.status import Seen, assess
 from state.desired import Desired, Queue
+from state.ledger import Holdings
 from state.observed import ObservedBroker, ObservedQueue
 from state.processes import ObservedWorker
 from tests.reconciler.support import desired, specs, there, worker
@@ -29,7 +30,7 @@ def turn(
     file: Desired, broker: dict[str, ObservedQueue] | None, workers: tuple[ObservedWorker, ...], **last: object
 ) -> Turn:
     observed = ObservedBroker("b", "4", True, broker) if broker is not None else None
-    plan: Plan = make_plan(diff(file, broker, {}, specs(file), workers), Context())
+    plan: Plan = make_plan(diff(file, observed, Holdings(), specs(file), workers), Context())
     seen = Seen(file, "rev", (), observed, None if observed else "gone", None, workers)
     status = assess(seen, plan, {"seconds": 0.02, "trigger": "file", **last}, commit=None)
     return Turn(1, Reading(in_force=InForce(file, "rev")), observed, None, plan, status)

@@ -58,9 +58,9 @@ class Site:
 
     async def plan(self, file: Desired, confirmed: bool = False, wishes: Wishes = NO_WISHES) -> Plan:
         seen = await self.broker.observe({*file.all_queues(), *self.ledger.owned(f"fake {self.broker.vhost}")})
-        owned = self.ledger.owned(seen.identity)
-        changes = diff(file, seen.queues, owned, specs(file), self.supervisor.observe(), wishes)
-        return make_plan(changes, Context(len(owned), confirmed, dict(self.ledger.requests)))
+        ours = self.ledger.holdings(seen.identity)
+        changes = diff(file, seen, ours, specs(file), self.supervisor.observe(), wishes)
+        return make_plan(changes, Context(len(ours.queues), confirmed, dict(self.ledger.requests), holdings=ours))
 
     async def turn(self, file: Desired, confirmed: bool = False) -> Plan:
         plan = await self.plan(file, confirmed)

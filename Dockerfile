@@ -19,11 +19,12 @@ FROM python:3.12-slim
 LABEL org.opencontainers.image.title="queue-reconciler" \
     org.opencontainers.image.description="GitOps for RabbitMQ and the workers behind it: one queues.yaml, one daemon."
 
-# The daemon reaps what it starts; tini also what workers leave behind, and it hands signals on.
+# The daemon reaps what it starts; tini also what workers leave behind, and it hands signals on. git and ssh are for
+# RECONCILER_GIT and RECONCILER_GIT_URL.
 # Debian keeps only the newest version of a package, so a pinned one would soon not build.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends tini \
+    && apt-get install --yes --no-install-recommends git openssh-client tini \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log \
     && groupadd --gid 1000 reconciler \
     && useradd --uid 1000 --gid reconciler --no-create-home --home-dir /var/lib/reconciler \

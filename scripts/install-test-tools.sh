@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the tests need beside Python packages: a broker, a browser, and git.
+# What the tests need beside Python packages: a broker, a browser, git, and keys to sign with.
 set -eu
 here=$(dirname "$0")
 . "$here/common.sh"
@@ -19,3 +19,4 @@ need() { # need PACKAGE COMMAND...: one of the commands is there, or the package
 
 need chromium chromium chromium-browser google-chrome google-chrome-stable
 need git git
+need openssh-client ssh-keygen

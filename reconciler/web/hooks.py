@@ -17,8 +17,10 @@ from reconciler.web.answers import ApiError, answer, read_body
 from reconciler.web.context import context_of
 
 MAX_HOOK = 25 * 1024 * 1024  # bytes; GitHub sends no more
-# Headers with the HMAC-SHA256 of the body in hex, some with `sha256=` before it: GitHub, Gitea and Forgejo, anybody.
+# Headers with the HMAC-SHA256 of the body in hex, most with `sha256=` before it: GitHub, Bitbucket, Gitea and Forgejo,
+# anybody. GitHub also sends a SHA-1 as X-Hub-Signature, which is neither asked for nor believed.
 HMACS = ("x-hub-signature-256", "x-gitea-signature", "x-forgejo-signature", "x-signature-256", "x-signature")
+OLD_HMAC = "x-hub-signature"
 TOKEN = "x-gitlab-token"  # GitLab sends the secret itself
 
 
@@ -29,7 +31,7 @@ async def git(request: Request) -> Response:
     secret = context.settings.git_secret
     if not secret:
         raise ApiError(409, "no hook is taken without a secret (set RECONCILER_GIT_SECRET, and the same at the forge)")
-    if not any(header in request.headers for header in (TOKEN, *HMACS)):
+    if TOKEN not in request.headers and not signatures(request):
         raise ApiError(401, "the hook is not signed (give the forge RECONCILER_GIT_SECRET as its secret)")
     body = await read_body(request, MAX_HOOK)
     if not is_signed(request, body, secret.encode()):
@@ -41,11 +43,17 @@ async def git(request: Request) -> Response:
 def is_signed(request: Request, body: bytes, secret: bytes) -> bool:
     """Each signature that is there has to be right. Compares in constant time."""
     right = hmac.new(secret, body, hashlib.sha256).hexdigest().encode()
-    given = [header_bytes(request, header).removeprefix(b"sha256=") for header in HMACS if header in request.headers]
-    good = [hmac.compare_digest(signature.lower(), right) for signature in given]
+    good = [hmac.compare_digest(signature.lower(), right) for signature in signatures(request)]
     if TOKEN in request.headers:
         good.append(hmac.compare_digest(header_bytes(request, TOKEN), secret))
     return all(good)
+
+
+def signatures(request: Request) -> list[bytes]:
+    given = [header_bytes(request, header) for header in HMACS if header in request.headers]
+    if request.headers.get(OLD_HMAC, "").startswith("sha256="):
+        given.append(header_bytes(request, OLD_HMAC))
+    return [signature.removeprefix(b"sha256=") for signature in given]
 
 
 def header_bytes(request: Request, name: str) -> bytes:

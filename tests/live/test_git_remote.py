@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tests.repositories import Repository
+from tests.shipping.test_lint import scripts_of
 from tests.system import ECHO, System
 from tests.waiting import eventually
 
@@ -141,6 +145,8 @@ def test_the_hook_takes_the_signatures_of_the_forges_and_no_other(system: System
     right = signed(body)
     good = [
         {"X-Hub-Signature-256": f"sha256={right}"},
+        {"X-Hub-Signature-256": f"sha256={right}", "X-Hub-Signature": "sha1=whatever"},
+        {"X-Hub-Signature": f"sha256={right}"},
         {"X-Gitlab-Token": SECRET},
         {"X-Gitea-Signature": right},
         {"X-Signature-256": f"sha256={right}"},
@@ -164,6 +170,7 @@ def test_the_hook_takes_the_signatures_of_the_forges_and_no_other(system: System
         answer = system.request("POST", "/hooks/git", content=body, headers=raw)
         assert (answer.status_code, "signature is wrong" in answer.json()["error"]) == (403, True), headers
     assert hook(system, body).status_code == 401
+    assert hook(system, body, **{"X-Hub-Signature": "sha1=0"}).status_code == 401
     assert hook(system, b"x" * (26 * 1024 * 1024), **{"X-Signature": "0" * 64}).status_code == 413
 
 
@@ -180,3 +187,18 @@ def test_no_password_of_the_url_is_shown_anywhere(system: System, other: Reposit
     listed = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
     for shown in (json.dumps(status), system.log.read_text(), listed):
         assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize("forge", ["github", "gitlab"])
+def test_the_steps_of_the_workflows_check_and_plan_and_apply(system: System, forge: str) -> None:
+    """The scripts of docs/ci, as they stand there, in a checkout with a broker."""
+    system.write(TEXT)
+    ours = Path(__file__).parents[2] / "docs" / "ci" / f"{forge}.yml"
+    scripts = [line for line in scripts_of(yaml.safe_load(ours.read_text())) if line.startswith("reconciler ")]
+    assert len(scripts) == 3
+    env = system.environment() | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for script in scripts:
+        done = subprocess.run(["bash", "-e", "-c", script], cwd=system.folder, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "create" in (system.folder / "plan.md").read_text()
+    assert system.cli("plan").returncode == 0

@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from jsonschema import Draft202012Validator
 from packaging.requirements import Requirement
@@ -141,3 +142,33 @@ def test_the_sample_is_valid_by_the_schema_that_its_first_line_names() -> None:
 def test_the_schema_file_is_what_the_command_prints() -> None:
     stored = (ROOT / "schema" / "queues.schema.json").read_text()
     assert stored == run(BIN / "reconciler", "schema"), "run `make schema`"
+
+
+WORKFLOWS = {"github.yml": "vendor.github-workflows", "gitlab.yml": "vendor.gitlab-ci"}
+
+
+def scripts_of(node: Any) -> list[str]:
+    """Every shell script of a workflow, GitHub's or GitLab's."""
+    if isinstance(node, list):
+        return [script for item in node for script in scripts_of(item)]
+    if not isinstance(node, dict):
+        return []
+    own = [node[key] for key in ("run", "script", "before_script") if key in node]
+    told = [line for script in own for line in (script if isinstance(script, list) else [script])]
+    return told + [script for value in node.values() for script in scripts_of(value)]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_the_workflows_are_what_their_forge_understands(name: str) -> None:
+    transform = ["--data-transform", "gitlab-ci"] if name == "gitlab.yml" else []
+    run(BIN / "check-jsonschema", "--builtin-schema", WORKFLOWS[name], *transform, f"docs/ci/{name}")
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_the_scripts_of_the_workflows_parse_and_use_commands_that_we_have(name: str) -> None:
+    scripts = scripts_of(yaml.safe_load((ROOT / "docs" / "ci" / name).read_text()))
+    for script in scripts:
+        run("bash", "-n", "-c", script)
+    used = {word for script in scripts for word in re.findall(r"^reconciler (\S+)", script, flags=re.MULTILINE)}
+    assert used == {"validate", "plan", "apply"}
+    assert used <= cli.commands.keys()

@@ -7,13 +7,13 @@ has named.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from reconciler.errors import NotListed, Refused
 from state.desired import Binding, Desired
-from state.ledger import Holdings, Owned
-from state.observed import Kind, ObservedBinding, ObservedBroker
+from state.ledger import Holdings, Owned, shape_of
+from state.observed import Kind, ObservedBinding, ObservedBroker, ObservedQueue
 
 Adoptable = Literal["queue", "exchange", "policy"]
 REMOVAL = {
@@ -49,7 +49,8 @@ def of_queue(name: str, desired: Desired, broker: ObservedBroker, held: Holdings
         raise NotListed(f"queue {name} is not in the file, so it is left alone (list it, as reconciler import does)")
     check_there("queue", name, name in broker.queues)
     bindings = listed_and_there(name, "queue", queue.bindings, broker)
-    return adopted("queue", name, Holdings({name: Owned.as_wanted(queue)}, bindings=bindings), held, queue.on_remove)
+    owned = replace(Owned.as_wanted(queue), shape=shape(broker.queues[name]))  # as it is there, not as it should be
+    return adopted("queue", name, Holdings({name: owned}, bindings=bindings), held, queue.on_remove)
 
 
 def of_exchange(name: str, desired: Desired, broker: ObservedBroker, held: Holdings) -> Adoption:
@@ -67,6 +68,12 @@ def of_policy(name: str, desired: Desired, broker: ObservedBroker, held: Holding
         raise NotListed(f"policy {name} is not in the file, so it is left alone (list it under policies)")
     check_there("policy", name, name in seen(broker.policies))
     return adopted("policy", name, Holdings(policies={name}), held, None)
+
+
+def shape(queue: ObservedQueue) -> str | None:
+    if queue.type is None or queue.durable is None or queue.arguments is None:
+        return None
+    return shape_of(queue.type, queue.durable, queue.arguments)
 
 
 def seen(things: Iterable[str] | None) -> Iterable[str]:

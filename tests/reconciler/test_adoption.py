@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def adopt(kind: Any, name: str, seen: ObservedBroker = SEEN, held: Holdings | No
 
 def test_a_queue_comes_with_its_listed_bindings_and_what_the_file_says_on_removal() -> None:
     found = adopt("queue", "q")
-    assert found.new == Holdings({"q": Owned("delete")}, bindings={BOUND.key})
+    assert found.new == Holdings({"q": Owned("delete", shape="a classic queue")}, bindings={BOUND.key})
     assert found.message == (
         "queue q is ours now with 1 binding: out of the file it is deleted with its messages (on_remove: delete)"
     )
@@ -50,8 +51,13 @@ def test_exchanges_and_policies_can_be_adopted_too() -> None:
     assert adopt("policy", "ttl").new == Holdings(policies={"ttl"})
 
 
+def test_it_is_remembered_as_it_is_there_even_if_the_file_wants_another_one() -> None:
+    seen = replace(SEEN, queues={"q": there("q", type="quorum")})
+    assert adopt("queue", "q", seen).new.queues["q"].shape == "a quorum queue"
+
+
 def test_what_is_ours_already_stays_so() -> None:
-    held = Holdings({"q": Owned("delete")}, bindings={BOUND.key})
+    held = Holdings({"q": Owned("delete", shape="a classic queue")}, bindings={BOUND.key})
     found = adopt("queue", "q", held=held)
     assert not found.new
     assert found.message == "queue q is ours already"
@@ -69,7 +75,7 @@ def test_what_is_not_there_cannot_be_adopted() -> None:
     blind = ObservedBroker("here /", "4", False, {"q": there("q")})
     with pytest.raises(Refused, match="without the management API"):
         adopt("exchange", "events", blind)
-    assert adopt("queue", "q", blind).new == Holdings({"q": Owned("delete")})
+    assert adopt("queue", "q", blind).new == Holdings({"q": Owned("delete", shape="a classic queue")})
 
 
 def test_all_is_what_the_file_lists_and_the_broker_has_and_is_not_ours() -> None:

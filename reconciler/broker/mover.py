@@ -130,7 +130,7 @@ class Run:
         self._progress = progress
         self._user = user
         self._loop = asyncio.get_running_loop()
-        self._failed: asyncio.Future[Exception] = self._loop.create_future()
+        self._failed: Exception | None = None
         self._moved = asyncio.Event()  # something was taken or confirmed
         self._taken = 0
         self._published = 0
@@ -169,25 +169,23 @@ class Run:
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         while not reached():
+            if self._failed is not None:
+                raise self._failed
             self._moved.clear()
-            waiting = asyncio.create_task(self._moved.wait())
-            waiting_for: set[asyncio.Future[Any]] = {waiting, self._failed}
-            done, _ = await asyncio.wait(
-                waiting_for,
-                timeout=STALL_SECONDS,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            waiting.cancel()
-            if self._failed.done():
-                raise self._failed.result()
-            if not done and self._progress.blocked is None:
-                raise Temporary(f"nothing came out of queue {self._work.source} for {STALL_SECONDS:.0f} s")
+            try:
+                async with asyncio.timeout(STALL_SECONDS):
+                    await self._moved.wait()
+            except TimeoutError:
+                if self._progress.blocked is None:
+                    why = f"nothing came out of queue {self._work.source} for {STALL_SECONDS:.0f} s"
+                    raise Temporary(why) from None
 
     def _fail(self, error: Exception) -> None:
-        settle(self._failed, error)
+        self._failed = self._failed or error
+        self._moved.set()
 
     def _on_message(self, _: Any, method: Any, properties: RawProperties, body: bytes) -> None:
-        if self._failed.done():
+        if self._failed is not None:
             return
         self._taken += 1
         message = Message(method.routing_key, properties.data, body)
@@ -221,7 +219,7 @@ class Run:
     def _on_confirm(self, confirm: Any) -> None:
         if not is_ack(confirm):
             self._fail(TargetFull())
-        if self._failed.done():
+        if self._failed is not None:
             return  # what was returned is confirmed as well
         last = confirm.method.delivery_tag
         if confirm.method.multiple:

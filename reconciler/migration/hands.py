@@ -17,7 +17,7 @@ from reconciler.migration.journal import Record, Route
 from state.observed import ObservedQueue
 
 TICK_SECONDS = 6.0  # how late the counts of replicated queues may be
-PATIENCE_SECONDS = 10.0  # for somebody else to be out of the way, before it goes back
+PATIENCE_SECONDS = 20.0  # for somebody else to be out of the way, before it goes back
 SOURCE_PATIENCE_SECONDS = 900.0  # … for messages that will be dead-lettered to the queue
 QUIET_SECONDS = 3.0  # without the firehose: so long nothing may come through the default exchange
 CATCH_UP_SECONDS = 3.0  # for the moving to catch up with publishers, before it is cut off
@@ -108,6 +108,14 @@ class Hands:
             self.waiting = why or "its counts must stay zero for some seconds"
             if why and now > deadline:
                 raise GoBack(f"{why} (stop them)")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def nobody_consumes(self) -> None:
+        """Our own consumer is gone a moment after its channel. Raises GoBack if there is one that stays."""
+        deadline = time.monotonic() + 1.0
+        while consumers := await self._bench.consumers(self.record.name):
+            if time.monotonic() > deadline:
+                raise GoBack(f"{consumers} consumers that are not ours use it (stop them)")
             await asyncio.sleep(POLL_SECONDS)
 
     async def lead_to(self, queue: str) -> None:

@@ -185,8 +185,7 @@ class Migration:
         await self.hands.lead_to(record.temporary)
         classic, traced = record.had.type == "classic", record.tracing is not None
         await self.hands.move_all(record.name, self.hands.catch_from_now if traced else None)
-        if users := await bench.consumers(record.name):
-            raise GoBack(f"{users} consumers that are not ours use it (stop them)")
+        await self.hands.nobody_consumes()
         try:
             empty = classic and not traced  # else what it holds by now was caught
             await bench.replace(record.name, wanted.type, wanted.durable, wanted.arguments, classic, empty)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import defaultdict
@@ -9,6 +10,8 @@ from typing import Any
 
 import pika
 from pika.adapters.select_connection import SelectConnection
+
+logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 WINDOW = 50  # messages without a confirm at once
 

@@ -1,0 +1,163 @@
+"""A migration torn at every one of its calls, on a real broker, under publishers: it goes on, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+
+from reconciler.broker.broker import Broker
+from reconciler.errors import Temporary
+from reconciler.migration.journal import Journal, Record, Shape
+from reconciler.migration.steps import Migration
+from tests.live.publishers import first_seen, publishers, take_all
+from tests.nodes import TestVhost
+
+BACKLOG = 400
+RATE = 60
+BOUND = ("order.*", "invoice.*")
+
+
+class Torn(Exception):
+    """As a crash: nothing after it is done."""
+
+
+class Tearing:
+    """Does what `of` does, and breaks right after each call that it sees for the first time."""
+
+    def __init__(self, of: Any, torn: set[str]) -> None:
+        self._of = of
+        self._torn = torn
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._of, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            answer = await found(*arguments, **named)
+            self._tear(name, arguments)
+            return answer
+
+        return call
+
+    def _tear(self, name: str, arguments: tuple[Any, ...]) -> None:
+        what = getattr(arguments[0], "source", arguments[0]) if arguments else ""
+        key = f"{name} {what if len(str(what)) < 40 else chr(33)}"
+        if key not in self._torn:
+            self._torn.add(key)
+            raise Torn(key)
+
+
+class TornJournal(Journal):
+    """Breaks after each step that it has written for the first time, and before it."""
+
+    def __init__(self, folder: Path, torn: set[str]) -> None:
+        super().__init__(folder)
+        self._torn = torn
+
+    def save(self, record: Record) -> None:
+        self._tear(f"before {record.step}")
+        super().save(record)
+        self._tear(f"after {record.step}")
+
+    def _tear(self, key: str) -> None:
+        if key not in self._torn:
+            self._torn.add(key)
+            raise Torn(key)
+
+
+class Site:
+    """A queue `orders` that is bound, with messages in it and publishers at it."""
+
+    def __init__(self, vhost: TestVhost, folder: Path) -> None:
+        self.vhost = vhost
+        self.folder = folder
+        self.torn: set[str] = set()
+
+    def make(self, kind: str, count: int = BACKLOG, **arguments: Any) -> Record:
+        typed = {} if kind == "classic" else {"x-queue-type": kind}
+        with pika.BlockingConnection(pika.URLParameters(self.vhost.amqp_url)) as connection:
+            channel = connection.channel()
+            channel.queue_declare("orders", durable=True, arguments=typed | arguments)
+            channel.exchange_declare("events", "topic", durable=True)
+            for key in BOUND:
+                channel.queue_bind("orders", "events", key)
+            channel.tx_select()
+            for number in range(1, count + 1):
+                channel.basic_publish("", "orders", f"old:{number}".encode(), pika.BasicProperties(delivery_mode=2))
+            channel.tx_commit()
+        other = "classic" if kind == "quorum" else "quorum"
+        record = Record("orders", "here", Shape(other, True), Shape(kind, True, arguments))
+        Journal(self.folder).save(record)
+        return record
+
+    async def live(self, everywhere: bool) -> bool:
+        """One life of a daemon: what is on disk goes on until something tears. Is it done?"""
+        (record,) = Journal(self.folder).load()
+        broker = Broker(self.vhost.amqp_url, self.vhost.management_url)
+        bench, mover = broker.workbench(), broker.mover()
+        journal = TornJournal(self.folder, self.torn)
+        hands = (Tearing(bench, self.torn), Tearing(mover, self.torn)) if everywhere else (bench, mover)
+        try:
+            await Migration(record, journal, *hands, asyncio.Lock(), lambda _: 0).run()  # type: ignore[arg-type]
+        except (Torn, Temporary):
+            assert record.back is None, record.back
+            return False
+        finally:
+            await asyncio.gather(bench.close(), mover.close(), broker.close())
+        return True
+
+    def bindings(self) -> set[tuple[str, str]]:
+        with self.vhost.node.api() as api:
+            found = api.get("/api/bindings").raise_for_status().json()
+        return {
+            (b["source"], b["routing_key"])
+            for b in found
+            if b["vhost"] == self.vhost.name and b["destination"] == "orders"
+        }
+
+    def is_tracing(self) -> bool:
+        with self.vhost.node.api() as api:
+            return any(v["tracing"] for v in api.get("/api/vhosts").json() if v["name"] == self.vhost.name)
+
+
+@pytest.fixture
+def site(vhost: TestVhost, tmp_path: Path) -> Site:
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    return Site(vhost, folder)
+
+
+async def done(life: Callable[[], Awaitable[bool]], lives: int = 150) -> int:
+    """How many lives it took."""
+    for number in range(1, lives + 1):
+        if await life():
+            return number
+    raise AssertionError(f"not done after {lives} lives")
+
+
+@pytest.mark.parametrize(("kind", "everywhere"), [("classic", True), ("quorum", False)])
+async def test_torn_at_every_call_or_every_line_of_its_journal_it_goes_on_and_nothing_is_lost(
+    site: Site, kind: str, everywhere: bool
+) -> None:
+    site.make(kind)
+    both = publishers(site.vhost.amqp_url, "orders", "events", "order.new", RATE)
+    lives = await done(lambda: site.live(everywhere))
+    assert lives > (40 if everywhere else 20), "it was torn all along"
+    confirmed = set().union(*(publisher.stop() for publisher in both))
+    assert site.vhost.queues().keys() == {"orders"}
+    assert site.vhost.queues()["orders"]["type"] != kind
+    assert site.bindings() == {("", "orders"), *(("events", key) for key in BOUND)}
+    assert not site.is_tracing()
+    assert list(Journal(site.folder).load()) == []
+    found = take_all(site.vhost.amqp_url, "orders")
+    wanted = confirmed | {f"old:{number}".encode() for number in range(1, BACKLOG + 1)}
+    assert wanted - set(found) == set()
+    assert set(found) - wanted == set(), "nothing of ours is left in it"
+    assert first_seen(found, "old") == list(range(1, BACKLOG + 1))

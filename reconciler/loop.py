@@ -391,7 +391,8 @@ class Loop:
             "actions": len(results),
             "error": error or next((str(r.error) for r in results if r.error), None),
         }
-        self.last = self._assessed(reading, observed, error, plan, last)
+        before, self.last = self.last, self._assessed(reading, observed, error, plan, last)
+        self._tell_warnings(before, self.last)
         return self.last
 
     def _assessed(
@@ -433,6 +434,14 @@ class Loop:
         if known.revision != reading.in_force.revision:
             log.info("revision {} is in force", reading.in_force.revision[:12])
             self._events.tell("plan", f"revision {reading.in_force.revision[:12]} is in force")
+
+    def _tell_warnings(self, before: Turn | None, now: Turn) -> None:
+        """Says once what the broker will not do as the file says."""
+        known = before.status["warnings"] if before else []
+        for warning in now.status["warnings"]:
+            if warning not in known:
+                log.warning("{severity}: {path}: {message}", **warning)
+                self._events.tell("file", f"{warning['path']}: {warning['message']}")
 
     def _tell_all_held(self, reading: Reading, plan: Plan) -> None:
         concerned = {held.name for held in plan.held} | {action.name for action in plan.actions}

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reconciler.actions import Held, concerns
 from reconciler.autoscale import Decision
+from reconciler.lint import Finding, lint
 from reconciler.plan import Plan
 from reconciler.reached import Drifted
 from state.desired import Desired, Pause, Queue, Worker
+from state.faults import dotted
 from state.observed import ObservedBinding, ObservedBroker, ObservedQueue, binding_of
 from state.processes import ObservedWorker, Pool, WorkerState
 from state.units import iso
 
 Pools = dict[Pool, list[ObservedWorker]]
 
+MAX_WARNINGS = 100
 BLIND = ["unmanaged queues", "drift of bindings", "policies", "rates", "messages in flight"]
 SHOWN = 20  # bindings of others that are named, of one queue
 
@@ -57,6 +60,7 @@ def assess(seen: Seen, plan: Plan, last: Mapping[str, Any], commit: str | None) 
         "healthy": seen.broker is not None and all(q["healthy"] for q in queues.values()),
         "broker": broker_status(seen),
         "last_reconcile": dict(last),
+        "warnings": [asdict(finding) | {"path": dotted(finding.path)} for finding in warnings_of(seen)],
         "pending": [*seen.waiting, *map(str, plan.under_way), *map(str, plan.actions)],
         "held": held_status(plan.held, seen.revision),
         "drift": [drift_view(drift) for drift in seen.drifts],
@@ -89,6 +93,11 @@ def drift_view(drift: Drifted) -> dict[str, Any]:
     kind, name = drift.subject
     called = str(binding_of(name)) if kind == "binding" else name
     return {"kind": kind, "name": called, "queue": drift.queue, "what": drift.what, "corrected": drift.corrected}
+
+
+def warnings_of(seen: Seen) -> list[Finding]:
+    """What the connected broker will refuse, or do otherwise than the file says; of very many the first."""
+    return lint(seen.desired, seen.broker.release, seen.broker)[:MAX_WARNINGS] if seen.broker else []
 
 
 def by_pool(workers: Iterable[ObservedWorker]) -> Pools:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 Kind = Literal["queue", "exchange"]
+Release = tuple[int, int, int]
+
+
+def release_of(version: str) -> Release | None:
+    """`4.1.0-rc.2` as (4, 1, 0); None for what is no version of RabbitMQ."""
+    parts = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    return (int(parts[1]), int(parts[2]), int(parts[3] or 0)) if parts else None
+
+
 OURS = "reconciler "  # what the names of our own connections and our workers' begin with
 
 
@@ -102,6 +112,11 @@ class ObservedBroker:
     exchanges: Mapping[str, ObservedExchange] | None = None
     bindings: frozenset[ObservedBinding] | None = None
     policies: Mapping[str, ObservedPolicy] | None = None
+
+    @property
+    def release(self) -> Release | None:
+        return release_of(self.version)
+
     cluster: str | None = None  # what RabbitMQ drew by lot when the cluster was made; None: cannot be seen
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -41,9 +41,14 @@ def _parsed(data: bytes, name: str) -> Desired:
 
 def locate(data: bytes, path: tuple[str, ...], message: str, name: str = "queues.yaml") -> Fault:
     """The fault `message` about what stands at `path` of a text that can be parsed."""
+    return locate_all(data, [(path, message)], name)[0]
+
+
+def locate_all(data: bytes, found: Iterable[tuple[tuple[str, ...], str]], name: str = "queues.yaml") -> list[Fault]:
+    """As `locate`, of many at once."""
     root = Loader(data.decode().removeprefix(BOM)).get_single_node()
-    mark = find(root, path).start_mark
-    return Fault(mark.line + 1, mark.column + 1, dotted(path), message, name)
+    marks = ((path, message, find(root, path).start_mark) for path, message in found)
+    return [Fault(mark.line + 1, mark.column + 1, dotted(path), message, name) for path, message, mark in marks]
 
 
 class _Reader:

@@ -42,6 +42,7 @@ MAY_IMPORT = {
         "state",
         "reconciler.autoscale",
         "reconciler.actions",
+        "reconciler.lint",
         "reconciler.plan",
         "reconciler.reached",
     ),
@@ -69,6 +70,7 @@ MAY_IMPORT = {
         "reconciler.backoff",
     ),
     "reconciler.saves": ("state",),
+    "reconciler.lint": ("state",),
     "reconciler.settings": ("workers",),  # to know where the worker's entry is
     "reconciler.spec": ("state", "reconciler.settings"),
     "reconciler.source": ("state", "reconciler.errors", "reconciler.events", "reconciler.settings"),
@@ -121,6 +123,7 @@ PURE = (
     "errors",
     "spec",
     "saves",
+    "lint",
 )
 # Through these a module could look at the world or at the clock.
 WORLDLY = {"asyncio", "os", "time", "datetime", "socket", "subprocess", "threading", "signal", "pathlib", "loguru"}

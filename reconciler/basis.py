@@ -16,7 +16,7 @@ from typing import Any
 from reconciler.actions import Delete, Migrate
 from reconciler.plan import Plan
 from state.desired import Desired
-from state.ledger import Holdings
+from state.ledger import Holdings, Owned
 from state.observed import ObservedBroker, ObservedQueue
 from state.topology import OUR_POLICIES
 
@@ -63,12 +63,17 @@ def basis_of(
 
 
 def of_the_ledger(ours: Holdings, requests: Mapping[str, bool]) -> Iterator[tuple[str, str]]:
-    yield from ((f"queue {name}", owned.on_remove) for name, owned in ours.queues.items())
-    yield from ((f"exchange {name}", owned.on_remove) for name, owned in ours.exchanges.items())
+    yield from ((f"queue {name}", remembered(owned)) for name, owned in ours.queues.items())
+    yield from ((f"exchange {name}", remembered(owned)) for name, owned in ours.exchanges.items())
     yield from ((f"binding {key}", "ours") for key in ours.bindings)
     yield from ((f"policy {name}", "ours") for name in ours.policies)
     for name, force in requests.items():
         yield f"request to delete {name}", "with force" if force else "once empty"
+
+
+def remembered(owned: Owned) -> str:
+    more = [word for word, holds in (("protected", owned.protect), ("doubtful", owned.doubtful)) if holds]
+    return ", ".join([owned.on_remove, *more])
 
 
 def of_the_broker(desired: Desired, plan: Plan, broker: ObservedBroker, ours: Holdings) -> Iterator[tuple[str, str]]:

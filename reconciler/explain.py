@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.diff.policies import applying, carries_keys
 from reconciler.drift import Drift
 from reconciler.plan import Plan
 from state.desired import Desired, Queue, Worker
@@ -125,6 +126,7 @@ def of_the_broker(known: Known) -> Iterator[str]:
         if seen.state not in ("running", "idle", "flow", ""):
             yield f"The broker says that it is {seen.state}."
         yield from of_the_bindings(known)
+        yield from of_the_policies(known, seen)
     yield from of_the_ledger(known)
 
 
@@ -134,6 +136,14 @@ def of_the_bindings(known: Known) -> Iterator[str]:
     if found:
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
         yield f"Messages are routed to it by {plural(len(found), 'binding')}: {'; '.join(found[:NAMED])}{more}."
+
+
+def of_the_policies(known: Known, seen: ObservedQueue) -> Iterator[str]:
+    policies = known.broker.policies if known.broker else None
+    if policies and seen.type and (policy := applying(policies.values(), known.name, seen.type)):
+        sets = ", ".join(f"{key}: {value}" for key, value in sorted(policy.definition.items()))
+        own = " (its own keys in the file)" if carries_keys(policy) else ""
+        yield f"Policy {policy.name}{own} applies to it: {sets}."
 
 
 def contents(seen: ObservedQueue) -> str:

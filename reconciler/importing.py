@@ -15,11 +15,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from reconciler.diff import Properties, compare
+from reconciler.diff.policies import carries_keys, compare_policies, wanted_policies
 from state.desired import Desired, Queue
 from state.edit.render import Indent, entry
 from state.faults import details, dotted
 from state.observed import ObservedBinding, ObservedBroker, ObservedExchange, ObservedPolicy, ObservedQueue
-from state.traits import BY_ARGUMENT, TRAITS
+from state.retries import in_words
+from state.topology import OUR_POLICIES
+from state.traits import BY_ARGUMENT, TRAITS, Trait, milliseconds
 
 Entry = dict[str, Any]
 T = TypeVar("T")
@@ -57,11 +60,16 @@ def draft(seen: ObservedBroker) -> Draft:
     for queue in by_name(seen.queues):
         forms = [queue_entry(queue, friendly=True), queue_entry(queue, friendly=False)]
         add(made, "queues", queue.name, forms, partial(why_not_queue, queue))
+    carried = {p.name: p for p in by_name(seen.policies) if carries_keys(p)}
     for policy in by_name(seen.policies):
+        if policy.name in carried:
+            continue
         add(made, "policies", policy.name, [policy_entry(policy)], partial(why_not_policy, policy))
     drop_strange_dead_letters(made)
     add_bindings(made, seen.bindings or ())
     settle(made)
+    for policy in carried.values():
+        fold(made, policy, seen)
     return made
 
 
@@ -129,6 +137,31 @@ def policy_entry(seen: ObservedPolicy) -> Entry:
 
 def why_not_policy(seen: ObservedPolicy, made: Entry) -> str | None:
     return short(first_fault(Desired, {"version": 1, "queues": {}, "policies": {seen.name: made}}), seen.name)
+
+
+def fold(made: Draft, policy: ObservedPolicy, seen: ObservedBroker) -> None:
+    """A policy that some queues.yaml made of a queue's own keys becomes those keys again, if it is just theirs."""
+    name = policy.name.removeprefix(OUR_POLICIES)
+    forms = made.forms["queues"].get(name)
+    if forms:
+        before = forms[0]
+        forms[0] = own_keys(policy, before.get("type", "classic")) | before
+        if not faults_of(Desired, made.data()):
+            wanted = wanted_policies(Desired.model_validate(made.data()), seen.queues, seen.policies).get(policy.name)
+            if wanted and not list(compare_policies(wanted.rule, policy)):
+                return
+        forms[0] = before
+    made.left_out.append(f"policy {policy.name}: it carries keys of a queue in some other queues.yaml")
+
+
+def own_keys(policy: ObservedPolicy, kind: str) -> Entry:
+    known = [t for t in TRAITS if t.policy and t.policy in policy.definition and kind in t.types]
+    return {trait.key: in_file(trait, policy.definition[str(trait.policy)]) for trait in known}
+
+
+def in_file(trait: Trait, value: Any) -> Any:
+    """A policy's value as the file writes it: 60000 is 1m."""
+    return in_words(value) if trait.written is milliseconds and isinstance(value, int) and value > 0 else value
 
 
 # -- queues --------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ MAY_IMPORT = {
     ),
     "reconciler.drift": ("state",),
     "reconciler.trail": ("state", "reconciler.drift"),
-    "reconciler.explain": ("state", "reconciler.drift", "reconciler.plan"),
+    "reconciler.explain": ("state", "reconciler.diff", "reconciler.drift", "reconciler.plan"),
     "reconciler.attempts": (
         "state",
         "reconciler.actions",

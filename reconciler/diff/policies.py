@@ -112,13 +112,19 @@ def wanted_policies(
 
 def rule_for(name: str, queue: Queue, definition: Mapping[str, Any], others: Iterable[ObservedPolicy]) -> PolicyRule:
     matching = [policy for policy in others if matches(policy, name, queue.type)]
-    below = max((p for p in matching if not_for_type(p.definition, queue.type) is None), key=rank, default=None)
+    below = applying(matching, name, queue.type)
     return PolicyRule(
         pattern=exactly([name]),
         apply_to="queues",
         priority=max([OWN_PRIORITY, *(policy.priority + 1 for policy in matching)]),
         definition={**(below.definition if below else {}), **definition},
     )
+
+
+def applying(policies: Iterable[ObservedPolicy], name: str, kind: str) -> ObservedPolicy | None:
+    """The one policy that RabbitMQ applies to a queue of this name and type."""
+    fit = (p for p in policies if matches(p, name, kind) and not_for_type(p.definition, kind) is None)
+    return max(fit, key=rank, default=None)
 
 
 def rank(policy: ObservedPolicy) -> tuple[int, str]:

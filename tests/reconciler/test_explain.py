@@ -14,7 +14,7 @@ from reconciler.plan import Declare, Held, Plan
 from reconciler.status import Seen, assess
 from state.desired import Desired, Queue
 from state.ledger import Owned
-from state.observed import ObservedBinding, ObservedBroker, ObservedConnection, ObservedQueue
+from state.observed import ObservedBinding, ObservedBroker, ObservedConnection, ObservedPolicy, ObservedQueue
 from tests.reconciler.support import desired, there, worker
 
 NOW = 1_000_000.0
@@ -129,6 +129,17 @@ def test_what_is_routed_to_it_is_told() -> None:
     found = "\n".join(explain(replace(known(there()), broker=broker)))
     assert "Messages are routed to it by 7 bindings: events → queue q with k0; events" in found
     assert "with k4 and 2 more." in found
+
+
+def test_the_policy_that_applies_is_told_and_no_other() -> None:
+    policies = {
+        "low": ObservedPolicy("low", ".*", "all", 1, {"max-length": 1}),
+        "ttl": ObservedPolicy("ttl", "^q", "queues", 5, {"message-ttl": 60000, "expires": 1}),
+        "other": ObservedPolicy("other", "^x", "queues", 9, {"message-ttl": 1}),
+    }
+    broker = replace(known(there()).broker, policies=policies)
+    found = explain(replace(known(there()), broker=broker))
+    assert [s for s in found if s.startswith("Policy")] == ["Policy ttl applies to it: expires: 1, message-ttl: 60000."]
 
 
 def test_faults_of_the_file_are_told_first_with_what_stays_in_force() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.broker.definitions import NoDefinitions, read_definitions
-from reconciler.diff import diff_queues
+from reconciler.diff import diff_topology
+from reconciler.diff.policies import wanted_policies
 from reconciler.importing import Draft, draft, written
 from state.desired import Binding, Desired
+from state.ledger import Holdings
 from state.observed import (
     ObservedBinding,
     ObservedBroker,
@@ -117,7 +120,7 @@ def brokers(draw: st.DrawFn) -> ObservedBroker:
 @given(brokers())
 def test_whatever_a_broker_has_the_plan_on_its_import_is_empty_and_nothing_is_forgotten(seen: ObservedBroker) -> None:
     made, desired, _ = read(seen)
-    assert list(diff_queues(desired.all_queues(), seen.queues, {})) == []
+    assert list(diff_topology(desired, seen, Holdings())) == []
     assert desired.all_queues().keys() == desired.queues.keys(), "no queue is implied that is not there"
     told = "\n".join(made.left_out)
     for section, kind, things in (
@@ -203,6 +206,33 @@ def test_what_cannot_be_said_is_named_with_the_reason_on_one_line() -> None:
     assert "queue f: arguments.x-own: an argument is text, a whole number, true, false or a list (not float)" in text
     assert "queue amq.gen-1: RabbitMQ named it itself" in text
     assert "queue e: it is exclusive" in text
+
+
+def test_a_policy_that_carried_the_keys_of_a_queue_becomes_those_keys_again() -> None:
+    wanted = {
+        "type": "quorum",
+        "message_ttl": "90s",
+        "max_length": 5,
+        "delivery_limit": 3,
+        "overflow": "reject-publish",
+    }
+    rule = {"pattern": "^o", "definition": {"dead-letter-exchange": "x"}}
+    data = {"version": 1, "queues": {"orders": wanted, "other": {}}, "policies": {"below": rule}}
+    file = Desired.model_validate(data)
+    queues = {"orders": there("orders", type="quorum"), "other": there("other")}
+    below = ObservedPolicy("below", "^o", "all", 0, rule["definition"])  # type: ignore[arg-type]
+    carried = wanted_policies(file, queues, {"below": below})["reconciler.orders"].rule
+    own = ObservedPolicy("reconciler.orders", carried.pattern, carried.apply_to, carried.priority, carried.definition)
+    seen = ObservedBroker("h /", "4", True, queues, {}, frozenset(), {"below": below, own.name: own})
+    made, desired, text = read(seen)
+    assert desired.queues["orders"] == file.queues["orders"]
+    assert "    message_ttl: 90s\n" in text
+    assert made.left_out == []
+    assert list(diff_topology(desired, seen, Holdings())) == []
+    strange = replace(own, definition={**own.definition, "max-in-memory-length": 1})
+    made, desired, _ = read(replace(seen, policies={"below": below, own.name: strange}))
+    assert desired.queues["orders"].max_length is None
+    assert made.left_out == ["policy reconciler.orders: it carries keys of a queue in some other queues.yaml"]
 
 
 # -- a definitions export ------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ export class HeldBanner {
     if (!actions.length) return;
     this.asked = plan.digest;
     // What the file said of it last: without that word, a queue that is not empty stays, confirmed or not.
-    for (const action of actions) action.loses = plan.basis.ledger[`queue ${action.queue}`] === "delete";
+    for (const action of actions) action.loses = plan.basis.ledger[`queue ${action.queue}`]?.split(",")[0] === "delete";
     const lost = actions.reduce((sum, action) => sum + (action.loses ? (action.messages ?? 0) : 0), 0);
     const queues = plural(actions.length, "queue");
     setText($("confirm-title"), `Delete ${queues} at the broker?`);

@@ -110,15 +110,13 @@ def check_text(text: str, result: str, path: Path | None) -> None:
 def check_lines(text: str, result: str, path: Path | None) -> None:
     """All lines but those of the entry are there byte for byte; one that is added touches two at most."""
     old, new = (whole.removeprefix(BOM).splitlines() for whole in (text, result))
-    above = same_at_start(old, new)
-    below = same_at_start(old[above:][::-1], new[above:][::-1])
-    touched = old[above : len(old) - below]
+    above, below = same_at_start(old, new), same_at_start(old[::-1], new[::-1])
     if path is None:
-        assert len(touched) <= 2, touched
+        assert len(old) - above - below <= 2, old[above : len(old) - below]
         return
     first, last = span(text, path)
-    assert above >= first, (above, first, touched)
-    assert len(old) - below <= last + 1, (len(old) - below, last, touched)
+    assert above >= first, (above, first, old[above])
+    assert below >= len(old) - 1 - last, (below, last, old[len(old) - 1 - below])
 
 
 def same_at_start(old: list[str], new: list[str]) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from state.edit import EditRefused, remove, set_value
+from state.edit import EditRefused, remove, set_value, splices
+from state.edit.layout import Splice
 
 
 def text(indented: str) -> str:
@@ -633,3 +634,39 @@ def test_strings_come_back_as_they_are(before: str, string: str) -> None:
 def test_other_values_come_back_with_their_type(value: object) -> None:
     after = set_value("a: 1\nb: 2\n", ["a"], value)
     assert repr(yaml.load(after, Loader=yaml.SafeLoader)) == repr({"a": value, "b": 2})
+
+
+class TestTheCheck:
+    """A mistake in the cutting costs the edit, never the file."""
+
+    TEXT = "a: &x {b: 1}\nc: 2\nd: *x\ne: [1, 2]\n"
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ("c: 2", "c: 4"),
+            ("c: 2", "c: 3\nf: 1"),
+            ("c: 2", "c: 3, 3"),
+            ("c: 2\n", ""),
+            ("c: 2\nd", "c: 3\nD"),
+            ("c: 2\nd", "C: 3\nd"),
+            ("b: 1}\nc: 2", "b: 2}\nc: 3"),
+            ("b: 1}\nc: 2", "b: '1'}\nc: 3"),
+            ("c: 2\nd: *x\n", "c: 3\n"),
+            ("c: 2\nd: *x\n", "c: &x 3\nd: *x\n"),
+            ("c: 2\nd: *x\n", "c: 3\nd: {b: 1}\n"),
+            ("c: 2\nd: *x\ne: [1, 2]", "c: 3\nd: *x\ne: [2, 1]"),
+            ("&x {b: 1}\nc: 2", "&y {b: 1}\nc: 3"),
+            ("c: 2", "c: 3\n---"),
+            ("c: 2", "c: ["),
+            ("c: 2", "c: 3.0"),
+            ("c: 2", "c: !!str 3"),
+        ],
+    )
+    def test_refuses_whatever_else_would_change(self, monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
+        assert set_value(self.TEXT, ["c"], 3) == self.TEXT.replace("c: 2", "c: 3")
+        start = self.TEXT.index(old)
+        wrong = [Splice(start, start + len(old), new)]
+        monkeypatch.setattr(splices, "replace", lambda *_: wrong)
+        with pytest.raises(EditRefused, match="would change something else"):
+            set_value(self.TEXT, ["c"], 3)

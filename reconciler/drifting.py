@@ -71,8 +71,7 @@ class Drifting:
         new = [d for d in drifts if (d.subject, d.what) not in self._told and not goes_with_another(d, drifts)]
         self._told = {(drift.subject, drift.what) for drift in drifts}
         for drift in new:
-            kind = "queue" if drift.queue is not None else drift.subject[0]
-            text = f"{kind} {drift.about}: {drift.what}" + ("" if drift.corrected else " (only reported)")
+            text = in_words(drift) + ("" if drift.corrected else " (only reported)")
             log.warning("drift: {}", text)
             self._events.tell("drift", text, **({"queue": drift.queue} if drift.queue is not None else {}))
         now = time.time()
@@ -88,6 +87,12 @@ class Drifting:
             if binding.destination in listed:
                 log.warning("drift: somebody else bound {} (it is left: only what is ours is removed)", binding)
                 self._events.tell("drift", f"somebody else bound {binding} (it is left)", queue=binding.destination)
+
+
+def in_words(drift: Drifted) -> str:
+    if drift.queue is not None:
+        return f"queue {drift.queue}: {drift.what}"
+    return f"exchange {drift.about}: {drift.what}" if drift.subject[0] == "exchange" else drift.what
 
 
 def goes_with_another(drift: Drifted, drifts: Sequence[Drifted]) -> bool:

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.web.context import Context
+from state.desired import Queue
 from state.observed import ObservedQueue
 from state.processes import ObservedWorker
+from state.traits import TRAITS
 
 
 def iso(seconds: float | None) -> str | None:
@@ -70,4 +72,16 @@ def queue_view(
         "synced": bool(status and status["synced"]),
         "reason": status["reason"] if status else None,
         "paused": status["paused"] if status else None,
-    }
+        "foreign_bindings": status.get("foreign_bindings", []) if status else [],
+    } | (keys_view(context.loop.intake.in_force.desired.queues.get(name, wanted)) if wanted else {})
+
+
+def keys_view(queue: Queue) -> dict[str, Any]:
+    """What the file says of it beside type, durability and arguments: its bindings, and of the others what is set.
+
+    Times are in seconds, sizes in bytes.
+    """
+    given = {trait.key: getattr(queue, trait.key) for trait in TRAITS}
+    given |= {"dead_letter": queue.dead_letter, "drift": queue.drift, "protect": queue.protect or None}
+    bindings = [binding.model_dump() for binding in queue.bindings]
+    return {"bindings": bindings} | {key: value for key, value in given.items() if value is not None}

@@ -30,14 +30,14 @@ def main(arguments: list[str]) -> int:
             return run(name)
         case ["zygote", name, *_]:
             make_package()
-            from workers.runtime.newborn import become
+            from workers.runtime.newborn import become, leave
             from workers.runtime.zygote import serve
 
             request, worker = serve(name)
             become(request)
             from workers.runtime.main import run
 
-            return run(name, worker)
+            leave(run(name, worker))
         case ["check"]:
             make_package()
             from workers.runtime.check import check

@@ -122,6 +122,30 @@ async def test_one_that_does_not_answer_is_replaced_and_its_workers_go_on(
         await ready(it, 2)
 
 
+async def test_it_ends_as_any_python_process(tmp_path: Path, make: Callable[..., WorkerSpec]) -> None:
+    """What was registered for the end runs, executors end, and nothing that was printed is lost."""
+    body = BODY.replace(
+        "    def process",
+        "    def __init__(self, channel, queue_name):\n"
+        "        import atexit, concurrent.futures, threading, time\n"
+        "        atexit.register(print, 'at exit', flush=False)\n"
+        "        concurrent.futures.ThreadPoolExecutor(2).submit(print, 'in a thread').result()\n"
+        "        late = lambda: (threading.main_thread().join(), print('after main'))\n"
+        "        threading.Thread(target=late).start()\n"
+        "    def process",
+    )
+    async with supervised(tmp_path / "state") as it:
+        it.supervisor.start_worker(make(body=body), 0)
+        (worker,) = await ready(it)
+        it.supervisor.stop_worker(POOL, 0)
+        await async_eventually(lambda: it.supervisor.observe() == ())
+        found = it.supervisor.find(worker.pid or 0)
+        assert found
+        assert found.reason == "stopped"
+        text = log_of(found)
+        assert text.index("in a thread") < text.index("after main") < text.index("at exit")
+
+
 async def test_it_has_one_thread_and_is_connected_to_nobody_but_us(
     tmp_path: Path, make: Callable[..., WorkerSpec]
 ) -> None:

@@ -18,6 +18,7 @@ from reconciler.plan import Result
 from reconciler.source.base import Source, message_of
 from state.history import FAULTS, HELD, PENDING, SYNCED, Entry, History
 from state.origin import FILE, Origin
+from state.summary import summarize
 
 NOTED = 200  # writes that are remembered until they come into force
 
@@ -56,6 +57,7 @@ class Recorder:
         self._news = asyncio.Event()
         self._lock = asyncio.Lock()
         self._told: str | None = None
+        self._known: InForce | None = None  # the one that was recorded last
 
     def note(self, revision: str, origin: Origin, commit: str | None) -> None:
         """A write of ours made `revision`."""
@@ -103,7 +105,7 @@ class Recorder:
     async def _enter(self, newest: Entry | None, found: Outcome) -> None:
         data = found.in_force.data
         origin, commit = await self._whose(found.in_force.revision, data)
-        text = await asyncio.to_thread(self._what, newest, data, origin)
+        text = await asyncio.to_thread(self._what, newest, found.in_force, origin)
         await asyncio.to_thread(self.history.enter, replace(origin, text=text), data, found.at, commit=commit)
 
     async def _whose(self, revision: str, data: bytes) -> tuple[Origin, str | None]:
@@ -114,9 +116,14 @@ class Recorder:
             return noted
         return await self.source.origin_of(data), await self.source.commit_of(data)
 
-    def _what(self, newest: Entry | None, data: bytes, origin: Origin) -> str:
-        before = self.history.text(newest.revision) if newest else None
-        return message_of(origin, before, data).split("\n")[0]
+    def _what(self, newest: Entry | None, new: InForce, origin: Origin) -> str:
+        """What the revision changed, in one line. Parsing is dear, so what was in force is used if we have it."""
+        old, self._known = self._known, new
+        if origin.text is None and newest is not None and old is not None and old.revision == newest.revision:
+            text = summarize(old.desired, new.desired)
+        else:
+            text = message_of(origin, self.history.text(newest.revision) if newest else None, new.data)
+        return text.split("\n")[0]
 
     def _note_result(self, found: Outcome) -> None:
         """What was reached once stays reached; before that, the last word counts."""

@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from state.origin import Origin
 
 TRIES = 5
 LOCK_SECONDS = 2.0  # how long another git process may hold a lock before we give up
+IGNORED_SECONDS = 5  # how long the answer to "is it ignored?" holds
 UNDER_WAY = {
     "MERGE_HEAD": "a merge",
     "rebase-merge": "a rebase",
@@ -49,6 +51,7 @@ class WorkTree:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._judged: tuple[object, str | None] | None = None  # whether git ignores the file, and as of when
 
     async def place(self) -> Place | None:
         """None if the file is in no work tree. Raises GitFailed if git does not tell, as in somebody else's folder."""
@@ -78,7 +81,11 @@ class WorkTree:
         return await author_of(Git(place.root), commit) if place else None
 
     async def branch(self, place: Place) -> str | None:
-        """The branch that is checked out; None while HEAD is detached."""
+        """The branch that is checked out; None while HEAD is detached. Asked for often, so git is asked seldom."""
+        with suppress(OSError):
+            head = await asyncio.to_thread((place.git_folder / "HEAD").read_text)
+            if ".invalid" not in head:  # which is what a repository of another format has there
+                return head.strip().removeprefix("ref: refs/heads/") if head.startswith("ref: refs/heads/") else None
         return (await Git(place.root).ask("symbolic-ref", "-q", "--short", "HEAD")).text or None
 
     def signature(self, place: Place) -> tuple[tuple[int, int] | None, ...]:
@@ -92,8 +99,17 @@ class WorkTree:
         for name, what in UNDER_WAY.items():
             if (place.git_folder / name).exists():
                 return f"{what} is under way in {place.root} (finish or abort it)"
-        if (await git.ask("symbolic-ref", "-q", "HEAD")).status:
+        if await self.branch(place) is None:
             return f"HEAD of {place.root} is detached (git switch BRANCH)"
+        return await self._ignored(git, place)
+
+    async def _ignored(self, git: Git, place: Place) -> str | None:
+        key = (place, self.signature(place), time.monotonic() // IGNORED_SECONDS)
+        if self._judged is None or self._judged[0] != key:
+            self._judged = key, await self._why_ignored(git, place)
+        return self._judged[1]
+
+    async def _why_ignored(self, git: Git, place: Place) -> str | None:
         tracked = (await git.ask("ls-files", "--error-unmatch", "--", f":(literal){place.path}")).status == 0
         if not tracked and (await git.ask("check-ignore", "-q", "--", place.path)).status == 0:
             return f"{place.path} is ignored by git (take it out of .gitignore, or git add -f it)"

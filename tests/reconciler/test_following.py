@@ -21,7 +21,7 @@ from reconciler.web.edits import create_queue, set_counts
 from state.file import Conflict, DesiredFile, MovedOn
 from state.history import History
 from state.origin import API, GIT, Origin
-from tests.repositories import Repository
+from tests.repositories import Repository, served
 
 TEXT = "version: 1\nqueues:\n  emails: {workers: {echo: 2}}\n"
 SCALED = TEXT.replace("echo: 2", "echo: 1")
@@ -440,6 +440,36 @@ async def test_where_nothing_can_be_signed_a_write_to_a_signed_branch_says_so(si
     with pytest.raises(Conflict, match="only signed commits are taken"):
         await site.scale(5)
     assert site.text == SCALED
+
+
+async def test_over_http_git_is_told_the_password_where_nobody_sees_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A git in front of the real one writes down every command line, those of its helpers too."""
+    site.remote("config", "uploadpack.allowFilter", "true")
+    seen = site.folder / "seen"
+    real = subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True).stdout.strip()
+    helpers = site.folder / "exec"
+    helpers.mkdir()
+    for tool in Path(real).iterdir():
+        (helpers / tool.name).symlink_to(tool)
+    (helpers / "git-remote-http").unlink()
+    (helpers / "git-remote-http").write_text(f'#!/bin/sh\necho "$0 $*" >> {seen}\nexec {real}/git-remote-http "$@"\n')
+    (helpers / "git-remote-http").chmod(0o755)
+    monkeypatch.setenv("GIT_EXEC_PATH", str(helpers))
+    with served(site.folder, "ann", "s3cret!/ü'$x") as address:
+        site.following = site.made(f"http://ann:s3cret%21%2F%C3%BC'%24x@{address}/remote.git")
+        view = await site.look()
+        assert (view["error"], view["commit"]) == (None, site.other.head)
+        await site.scale()
+        assert site.remote.show(commit="main") == SCALED.strip()
+        assert "s3cret" not in seen.read_text()
+        assert "remote.git" in seen.read_text()
+        site.following = site.made(f"http://ann:wrong@{address}/remote.git")
+        assert "wrong" not in str((await site.look())["error"])
+        assert "Authentication failed" in str((await site.view())["error"])
+    stored = [path for path in (site.folder / "git").rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
+    assert not stored
 
 
 async def test_a_password_in_the_url_is_in_no_message_and_no_command_line(site: Site) -> None:

@@ -5,13 +5,14 @@ Nothing here believes one single look: the live counts are taken again when a qu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.actions import Delete, Held, Release
-from reconciler.diff import QueueUnwanted
+from reconciler.diff import QueueDiffers, QueueUnwanted
 from state.ledger import Owned, shape_of
 from state.observed import ObservedQueue
+from state.traits import DEAD_LETTER_KEY
 
 # A plan that deletes more queues than this and more than this share of ours waits for a person.
 MAX_DELETES = 3
@@ -55,12 +56,19 @@ def leaving_behind(owned: Mapping[str, Owned], wanted: Collection[str]) -> list[
     return [name for name, ours in owned.items() if ours.of is not None and name not in wanted]
 
 
-def tied(unwanted: Collection[QueueUnwanted]) -> dict[str, Held]:
+def tied(unwanted: Collection[QueueUnwanted], differing: Iterable[QueueDiffers] = ()) -> dict[str, Held]:
     """The removals that wait for another: a queue for the messages that come back to it after a delay, and what was
     made for its sake for the queue itself, so that nothing is rejected into nowhere."""
+    targets = {d.have: c.name for c in differing for d in c.differences if d.key == DEAD_LETTER_KEY}
     there = {c.name: c.seen for c in unwanted if c.seen is not None}
     implied = [c for c in unwanted if c.owned.of in there and c.name in there]
     found = {c.name: Held(c.name, f"it goes once queue {c.owned.of} is gone", there[c.name].messages) for c in implied}
+    for change in unwanted:
+        if change.name in targets and change.name not in found:
+            reason = (
+                f"queue {targets[change.name]} still puts there what is rejected (its arguments say so: see on_change)"
+            )
+            found[change.name] = Held(change.name, reason, change.seen.messages if change.seen else 0)
     for change in implied:
         if change.name.startswith(f"{change.owned.of}.retry.") and (waiting := there[change.name].messages):
             reason = (

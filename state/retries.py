@@ -7,11 +7,12 @@ Of `orders` with delays of 1 s and 1 min: `orders.retry.1s` and `orders.retry.1m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from state.queue import Queue
 from state.topology import Retry
+from state.traits import DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY
 from state.values import MAX_NAME_BYTES, QueueName, fault
 
 OnRemove = Literal["keep", "delete-if-empty"]
@@ -54,10 +55,9 @@ def in_words(milliseconds: int) -> str:
 def implied_by(name: str, queue: Queue) -> Iterator[tuple[str, Implied]]:
     """What has to be there for the queue's failed messages, beside the queue itself."""
     # Those from which we take messages and give them back are classic: from a quorum queue the broker drops a message
-    # that was delivered too often, which since 4.0 is 20 times unless somebody says otherwise.
-    on_remove: OnRemove = (
-        "keep" if queue.on_remove == "keep" else "delete-if-empty"
-    )  # or what stays would reject into nowhere
+    # that was delivered too often, which since 4.0 is 20 times unless somebody says otherwise. They stay with a queue
+    # that stays, or it would reject into nowhere.
+    on_remove: OnRemove = "keep" if queue.on_remove == "keep" else "delete-if-empty"
     if (dead := dead_letter_of(name, queue)) is not None:
         yield dead, Implied(of=name, on_remove=on_remove)
     if queue.retry is not None:
@@ -68,14 +68,38 @@ def implied_by(name: str, queue: Queue) -> Iterator[tuple[str, Implied]]:
             yield delayed, Implied(of=name, type="quorum", arguments=arguments)
 
 
+class Retried(Queue):
+    """A queue with a retry, as the broker is to have it: what is rejected there goes where the daemon counts it.
+
+    If it is a quorum queue, that is done without a loss, by arguments if it is new and else by its policy. One that was
+    declared with its dead-letter queue cannot be changed in place; it stays so, and only what its own workers fail at
+    is retried.
+    """
+
+    dead: QueueName
+
+    def broker_arguments(self, have: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        safe = {key: value for key, value in self._loses_none() if have is None or key in have}
+        arguments = safe | super().broker_arguments(have)
+        if have and (have.get(DEAD_LETTER_EXCHANGE), have.get(DEAD_LETTER_KEY)) == ("", self.dead):
+            arguments[DEAD_LETTER_KEY] = self.dead
+        return arguments
+
+    def policy_definition(self, have: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        safe = {key.removeprefix("x-"): v for key, v in self._loses_none() if have is not None and key not in have}
+        return safe | super().policy_definition(have)
+
+    def _loses_none(self) -> Iterable[tuple[str, str]]:
+        own = self.overflow, self.dead_letter_strategy, *(self.arguments.get(key) for key in LOSES_NONE)
+        return LOSES_NONE.items() if self.type == "quorum" and own == (None,) * 4 else ()
+
+
 def completed(name: str, queue: Queue) -> Queue:
-    """The queue as the broker is to have it: what is rejected there goes where the daemon counts it."""
+    """The queue as the broker is to have it."""
     if queue.retry is None:
         return queue
-    arguments: dict[str, Any] = dict(queue.arguments)
-    if queue.type == "quorum" and queue.overflow is None and queue.dead_letter_strategy is None:
-        arguments = LOSES_NONE | arguments
-    return queue.model_copy(update={"dead_letter": rejected_of(name), "arguments": arguments})
+    fields = dict(queue) | {"dead_letter": rejected_of(name), "dead": dead_letter_of(name, queue)}
+    return Retried.model_construct(queue.model_fields_set | {"dead_letter", "dead"}, **fields)
 
 
 def all_implied(queues: Mapping[str, Queue]) -> dict[str, Implied]:

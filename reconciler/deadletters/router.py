@@ -101,7 +101,10 @@ class Router:
                 taken = await reader.next(IDLE_SECONDS)
                 if taken is None:
                     continue
-                await self._send_on(taken, self._ways[name], sender)
+                ways = self._ways[name]
+                if ways.dead_letter == ways.queue and failure.failures_of(taken.properties.headers):
+                    await asyncio.sleep(FIRST_WAIT)  # rejected again where nothing says what follows: it must not spin
+                await self._send_on(taken, ways, sender)
                 reader.ack(taken)
                 yield taken
         finally:

@@ -66,6 +66,12 @@ class TestWhatRetriesImply:
         assert plan(implied("q.retry.1s")).actions == (Delete("q.retry.1s", "classic", False, 0),)
         assert plan(implied("q.retry.1s", ready=1)).actions == ()
 
+    def test_what_a_queue_still_rejects_to_stays(self) -> None:
+        argument = Difference("x-dead-letter-routing-key", None, "q.rejected")
+        found = plan(QueueDiffers("q", Queue(), (argument,), there("q")), implied("q.rejected"))
+        assert found.actions == ()
+        assert "still puts there what is rejected" in next(h.reason for h in found.held if h.name == "q.rejected")
+
     def test_too_many_removals_hold_what_they_imply_too(self) -> None:
         changes = [change for n in range(9) for change in (unwanted(f"q{n}"), implied(f"q{n}.rejected", f"q{n}"))]
         assert plan(*changes, owned=18).actions == ()

@@ -18,7 +18,6 @@ def test_a_queue_with_retry_implies_its_delays_its_rejected_and_its_dead() -> No
     queues = desired({"q": {"retry": RETRY}}).all_queues()
     assert list(queues) == ["q.dead", "q.rejected", "q.retry.1s", "q.retry.10s", "q.retry.1m", "q"]
     assert queues["q.dead"] == queues["q.rejected"] == Implied(of="q")
-    assert queues["q.rejected"] == Implied(of="q", type="quorum")
     delayed = queues["q.retry.10s"]
     assert delayed.type == "quorum"  # an expiring message is not lost in a crash
     assert delayed.broker_arguments() == {"x-message-ttl": 10_000, **BACK, **SAFE}
@@ -35,8 +34,28 @@ def test_the_broker_puts_what_others_reject_where_it_is_counted() -> None:
     ("own", "safe"), [({}, SAFE), ({"overflow": "drop-head"}, {}), ({"dead_letter_strategy": "at-most-once"}, {})]
 )
 def test_a_quorum_queue_keeps_what_it_rejects_until_it_is_there(own: dict[str, Any], safe: dict[str, Any]) -> None:
-    arguments = desired({"q": {"type": "quorum", "retry": RETRY, **own}}).all_queues()["q"].broker_arguments()
-    assert arguments == BACK | {"x-dead-letter-routing-key": "q.rejected"} | safe
+    queue = desired({"q": {"type": "quorum", "retry": RETRY, **own}}).all_queues()["q"]
+    assert queue.broker_arguments() == BACK | {"x-dead-letter-routing-key": "q.rejected"} | safe
+
+
+def test_a_queue_that_is_there_already_gets_its_retry_by_policy() -> None:
+    queue = desired({"q": {"type": "quorum", "retry": RETRY}}).all_queues()["q"]
+    assert queue.broker_arguments({}) == {}
+    assert queue.policy_definition({}) == {
+        "dead-letter-exchange": "",
+        "dead-letter-routing-key": "q.rejected",
+        "overflow": "reject-publish",
+        "dead-letter-strategy": "at-least-once",
+    }
+    assert queue.policy_definition(queue.broker_arguments()) == {}
+
+
+def test_a_queue_that_was_declared_with_its_dead_letters_keeps_them() -> None:
+    queue = desired({"q": {"retry": RETRY, "dead_letter": "lost"}}).all_queues()["q"]
+    have = BACK | {"x-dead-letter-routing-key": "lost"}
+    assert queue.broker_arguments(have) == have
+    assert queue.policy_definition(have) == {}
+    assert queue.broker_arguments(BACK | {"x-dead-letter-routing-key": "other"}) != BACK
 
 
 def test_the_file_itself_is_as_it_was_written() -> None:

@@ -162,8 +162,11 @@ def waiting(text: str) -> AbstractContextManager[Any]:
     return errors.status(text) if errors.is_terminal else nullcontext()
 
 
-def plan_text(plan: Mapping[str, Any]) -> Text:
-    """The plan, a line an action, then in short what it costs and what binds somebody to it."""
+def plan_text(plan: Mapping[str, Any], command: str = "apply --plan") -> Text:
+    """The plan, a line an action, then in short what it costs and what binds somebody to it.
+
+    `command`: what takes the plan's digest; beside a daemon that is `sync --confirm`.
+    """
     held, others = plan["held"], unmanaged(plan)
     lines = [
         f"[magenta]… queue {escape(one['queue'])} is being replaced: {escape(one['text'])}[/]"
@@ -176,9 +179,10 @@ def plan_text(plan: Mapping[str, Any]) -> Text:
     if not lines:
         return Text.from_markup("\n".join(filter(None, ("nothing to do", others))))
     lines += ["", f"[bold]{summary(plan)}[/]", *filter(None, [others])]
-    lines.append(f"[dim]do just this with: reconciler apply --plan {plan['digest']}[/]")
     if held and held["needs_confirmation"]:
-        lines.append(f"[yellow]or, with a daemon: reconciler sync --confirm {plan['digest']}[/]")
+        lines.append(f"[yellow]allow these deletions with: reconciler {command} {plan['digest']}[/]")
+    elif plan["actions"]:
+        lines.append(f"[dim]do just this with: reconciler {command} {plan['digest']}[/]")
     return Text.from_markup("\n".join(lines))
 
 

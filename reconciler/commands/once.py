@@ -32,12 +32,13 @@ def plan(settings: Settings, as_json: bool, form: str) -> None:
       reconciler plan --format markdown > plan.md
       reconciler plan --json > plan.json; reconciler apply --plan plan.json
     """
+    live = daemon_of_file(settings) is not None
     found = plan_of(settings)
-    show_plan(found, "json" if as_json else form)
+    show_plan(found, "json" if as_json else form, "sync --confirm" if live else "apply --plan")
     sys.exit(NOT_WELL if found["actions"] or found["held"] or found["under_way"] else 0)
 
 
-def show_plan(found: dict[str, Any], form: str = "text") -> None:
+def show_plan(found: dict[str, Any], form: str = "text", command: str = "apply --plan") -> None:
     from reconciler.markdown import plan_markdown
     from reconciler.show import console, plan_text
 
@@ -46,16 +47,22 @@ def show_plan(found: dict[str, Any], form: str = "text") -> None:
     elif form == "markdown":
         click.echo(plan_markdown(found))
     else:
-        console.print(plan_text(found))
+        console.print(plan_text(found, command))
+
+
+def daemon_of_file(settings: Settings) -> dict[str, Any] | None:
+    """The daemon that keeps the world equal to this very file, if one runs."""
+    from reconciler.presence import known_daemon
+
+    known = known_daemon(settings.state)
+    return known if known and known["file"] == str(settings.file) else None
 
 
 def plan_of(settings: Settings) -> dict[str, Any]:
     from reconciler.client import Client
     from reconciler.oneshot import plan_once
-    from reconciler.presence import known_daemon
 
-    known = known_daemon(settings.state)
-    if known and known["file"] == str(settings.file):
+    if daemon_of_file(settings) is not None:
         found = Client(settings).get("/plan")
         if problem := found["file_error"] or found["broker_error"]:
             raise click.ClickException(problem)

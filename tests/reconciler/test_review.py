@@ -243,7 +243,7 @@ def test_the_text_is_a_line_an_action_and_then_in_short_what_it_costs() -> None:
     ]
     assert plan_text(body()).plain.splitlines() == ["nothing to do", "1 other queue on this vhost is not ours."]
     assert "4 deletions wait for a person" in plan_text(body(held=4)).plain
-    assert "reconciler sync --confirm" in plan_text(body(held=4)).plain
+    assert "allow these deletions with: reconciler sync --confirm" in plan_text(body(held=4), "sync --confirm").plain
 
 
 def test_markup_in_a_name_is_no_markup_on_the_terminal() -> None:

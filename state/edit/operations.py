@@ -53,7 +53,11 @@ def remove(text: str, path: Sequence[str]) -> str:
     if place.rest:
         before.refuse_merged(path, place)
         raise EditRefused(f"{_name(path)} is not in the file, so there is nothing to remove")
-    return bom + before.checked(path, place, splices.remove(before.layout, place.trail), GONE)
+    try:
+        plan = splices.remove(before.layout, place.trail)
+    except RecursionError as error:
+        raise EditRefused(f"{_name(path)} is nested too deeply; change it by hand") from error
+    return bom + before.checked(path, place, plan, GONE)
 
 
 def value_at(text: str, path: Sequence[str]) -> Any:
@@ -175,6 +179,8 @@ def _name(path: Sequence[str]) -> str:
 
 def _explain(error: Exception) -> str:
     """What a YAML error says, in one line."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or " ".join(str(error).split())
     return f"{problem} at line {mark.line + 1}" if mark else problem

@@ -21,6 +21,8 @@ WRITES = [
     ("POST", "/queue/resume/known", {}),
     ("DELETE", "/queue/delete/known?force=true", None),
 ]
+# What a daemon that was killed while it wrote leaves in the two folders.
+LEFT_BEHIND = (".queues.yaml.x.reconciler.part", "var/.ledger.json.x.new")
 TEXT = "version: 1\nqueues:\n  known:\n    workers: {echo: 0}\n"
 
 
@@ -29,6 +31,9 @@ def site(broker: TestNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     vhost = broker.make_vhost("if-match")
     made = System(tmp_path_factory.mktemp("if-match") / "site", vhost.amqp_url, vhost.management_url)
     made.write(TEXT)
+    made.state.mkdir(mode=0o700)
+    for left in LEFT_BEHIND:
+        (made.folder / left).write_text("version")
     made.start()
     yield made
     made.stop()
@@ -69,6 +74,10 @@ def test_the_revision_that_is_there_is_taken_and_the_answer_names_the_next(
     assert answer.is_success, answer.text
     assert answer.json()["revision"] == revision_of(site.file.read_bytes())
     assert answer.headers["etag"] == f'"{answer.json()["revision"]}"'
+
+
+def test_what_a_killed_daemon_left_behind_is_gone(site: System) -> None:
+    assert not [left for left in LEFT_BEHIND if (site.folder / left).exists()]
 
 
 def test_status_tells_the_revision_to_send(site: System, revision: str) -> None:

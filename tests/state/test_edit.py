@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from textwrap import dedent
 from typing import Any
 
@@ -606,6 +607,13 @@ class TestRefusals:
 
     def test_what_is_not_plain_data(self) -> None:
         assert "cannot be written as YAML" in refusal("a: 1\n", "a", object())
+
+    def test_what_is_nested_without_end(self) -> None:
+        for depth in (400, 900, 5000):
+            deep = "".join(" " * at + "a:\n" for at in range(depth)) + " " * depth + "a: 1\n"
+            for edit, *value in ((remove,), (set_value, 1)):
+                with suppress(EditRefused):
+                    assert len(edit(deep, ["a"], *value)) < 10
 
     def test_a_text_that_would_grow_a_line_break(self) -> None:
         assert "has no line break" in refusal("a: |\n  text", "b", 1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import getpass
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from state.reader import revision_of
-from tests.system import System
+from tests.nodes import TestNode
+from tests.system import System, revision
 from tests.waiting import eventually
 
 ONE = "version: 1\nqueues:\n  one: {}  # the first\n"
@@ -26,9 +28,30 @@ def in_force(system: System, text: str) -> str:
     return revision_of(text.encode())
 
 
+@pytest.fixture(scope="module")
+def running(broker: TestNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """One daemon for all of them."""
+    vhost = broker.make_vhost("history")
+    made = System(tmp_path_factory.mktemp("history") / "site", vhost.amqp_url, vhost.management_url)
+    made.start()
+    yield made
+    made.stop()
+    broker.drop_vhost("history")
+
+
 @pytest.fixture
-def site(live_system: System) -> System:
-    return live_system
+def site(running: System) -> System:
+    """With no queue, whatever the test before has left."""
+    running.write("version: 1\nqueues: {}\n")
+
+    def empty() -> bool:
+        status = running.status()
+        if status["held"]:
+            running.post("/sync", {"confirm": status["revision"]})
+        return bool(status["revision"] == revision(running.file) and status["synced"])
+
+    eventually(empty, within=20)
+    return running
 
 
 def test_lists_each_revision_that_was_in_force_with_who_when_how_and_how_it_ended(site: System) -> None:
@@ -60,7 +83,7 @@ def test_rolling_back_writes_the_old_file_byte_by_byte_and_the_world_follows(sit
     old = "\ufeff" + ONE.replace("\n", "\r\n")
     revision = in_force(site, old)
     in_force(site, TWO)
-    answer = site.request("POST", f"/rollback/{revision[:8]}", headers={"X-Reconciler-User": "Bo"})
+    answer = site.request("POST", f"/rollback/{revision[:8]}?wait=40", headers={"X-Reconciler-User": "Bo"})
     assert answer.status_code == 200
     assert (answer.json()["revision"], answer.json()["converged"]) == (revision, True)
     assert site.file.read_bytes() == old.encode()
@@ -100,7 +123,7 @@ def test_rolling_back_mends_a_file_that_is_broken_and_keeps_what_it_was(site: Sy
     revision = in_force(site, ONE)
     site.file.unlink() if broken is None else site.write(broken)
     eventually(lambda: bool(site.status()["file_error"]), within=10)
-    assert site.post(f"/rollback/{revision}").status_code == 200
+    assert site.post(f"/rollback/{revision}", wait=40).status_code == 200
     assert site.text == ONE
     site.settled()
     if broken is not None:

@@ -193,12 +193,11 @@ class DesiredFile:
     def _await_writer(self, target: Path) -> None:
         """Lets somebody finish who writes the file in place: a part of it may look whole."""
         deadline = time.monotonic() + WRITER_SECONDS
-        with suppress(OSError):  # the snapshot says it in words
-            while is_being_written(target):
-                if time.monotonic() > deadline:
-                    way_out = "try again when it is done"
-                    raise WriteFailed(f"another program has {self.path.name} open for writing ({way_out})")
-                time.sleep(WRITER_STEP)
+        while is_being_written(target):
+            if time.monotonic() > deadline:
+                way_out = "try again when it is done"
+                raise WriteFailed(f"another program has {self.path.name} open for writing ({way_out})")
+            time.sleep(WRITER_STEP)
 
     def _failed(self, error: OSError, target: Path) -> WriteFailed:
         hint = {

@@ -27,7 +27,6 @@ LOCK_STEP = 0.005
 
 _AT_FDCWD = -100
 _NOREPLACE, _EXCHANGE = 1, 2
-_NOT_OFFERED = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 _PART, _READY = ".reconciler.part", ".reconciler.tmp"  # how temporary files end: being written, and whole
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -59,23 +58,21 @@ def _make(temporary: str, target: Path) -> bool:
         _rename(temporary, target, _NOREPLACE)
     except FileExistsError:
         return False
-    except OSError as error:
-        if error.errno not in _NOT_OFFERED:
-            raise
+    except OSError:  # not offered here, or for a reason that the plain rename meets, too
+        if os.path.lexists(target):
+            return False
         os.replace(temporary, target)
     return True
 
 
 def _exchange(temporary: str, target: Path, data: bytes, expected: bytes) -> bool:
+    if not _holds(target, expected):
+        return False
     try:
-        if not _holds(target, expected):
-            return False
         _rename(temporary, target, _EXCHANGE)
     except FileNotFoundError:
         return False
-    except OSError as error:
-        if error.errno not in _NOT_OFFERED:
-            raise
+    except OSError:  # as above
         os.replace(temporary, target)
         return True
     if _holds(temporary, expected):
@@ -85,22 +82,25 @@ def _exchange(temporary: str, target: Path, data: bytes, expected: bytes) -> boo
 
 
 def _holds(path: str | Path, expected: bytes) -> bool:
-    return not is_being_written(path) and _content(path)[1] == expected
+    return not is_being_written(path) and _content(path) == expected
 
 
-def _content(path: str | Path) -> tuple[int, bytes]:
-    """Which file it is, and what is in it."""
-    with open(path, "rb", opener=open_at_once) as file:
-        return os.fstat(file.fileno()).st_ino, file.read()
+def _content(path: str | Path) -> bytes | None:
+    """None if it cannot be read, for whatever reason."""
+    try:
+        with open(path, "rb", opener=open_at_once) as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 def _put_back(temporary: str, target: Path, data: bytes) -> None:
     """What came out goes back in. If then something else comes out than we had put in, that is newer still."""
-    ours = data
+    ours: bytes | None = data
     while True:
-        theirs = _content(temporary)[1]
+        theirs = _content(temporary)
         _rename(temporary, target, _EXCHANGE)
-        if _content(temporary)[1] == ours:
+        if _content(temporary) == ours:
             return
         ours = theirs
 
@@ -110,7 +110,10 @@ def is_being_written(path: str | Path) -> bool:
 
     Asked by a lease, which is given only on a file that nobody writes.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
     try:
         # Who opens the file in this very moment sends us a signal. This one is ignored by default, SIGIO kills.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
@@ -188,11 +191,16 @@ def sweep(target: Path) -> None:
 
 def _sweep_ready(temporary: str, target: Path) -> None:
     old, new = temporary.removesuffix(_READY).split(".")[-2:]
-    if _digest(_content(temporary)[1]) not in (old, new):
-        if not target.exists() or _digest(_content(target)[1]) != new:
+    if not _is(temporary, old, new):
+        if not _is(target, new):
             return  # not ours, and no longer needed where it was: left for a person
         _rename(temporary, target, _EXCHANGE)
     os.unlink(temporary)
+
+
+def _is(path: str | Path, *digests: str) -> bool:
+    content = _content(path)
+    return content is not None and _digest(content) in digests
 
 
 def copy_attributes(source: Path, fd: int) -> None:

@@ -96,6 +96,19 @@ class TestSomebodyWritesInTheLastMoment:
         DesiredFile(path).edit(adding("ours"), may_create=True)
         assert queues(path) == ["a", "theirs", "ours"]
 
+    def test_and_what_cannot_be_read_is_put_back_too(
+        self, path: Path, before_exchange: list[Callable[[], None]]
+    ) -> None:
+        def make_folder() -> None:
+            path.unlink()
+            path.mkdir()
+
+        before_exchange.append(make_folder)
+        with pytest.raises(Conflict, match="directory"):
+            DesiredFile(path).edit(adding("ours"))
+        assert path.is_dir()
+        assert os.listdir(path.parent) == [path.name]
+
     def test_and_takes_the_file_away(self, path: Path, before_exchange: list[Callable[[], None]]) -> None:
         before_exchange.append(path.unlink)
         with pytest.raises(Conflict, match="missing"):
@@ -118,10 +131,10 @@ class TestSomebodyWritesInTheLastMoment:
 
 
 class TestAFileSystemWithoutExchange:
-    @pytest.fixture(autouse=True)
-    def not_offered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.fixture(autouse=True, params=[errno.EINVAL, errno.ENOSYS, errno.EPERM])
+    def not_offered(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
         def rename(*_: object) -> None:
-            raise OSError(errno.EINVAL, "Invalid argument")
+            raise OSError(request.param, os.strerror(request.param))
 
         monkeypatch.setattr(state.replace, "_rename", rename)
 

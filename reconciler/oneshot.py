@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlsplit
@@ -104,12 +104,18 @@ class Sight:
     revision: str
     broker: ObservedBroker
     ledger: Ledger
+    plans: dict[Word, Plan] = field(default_factory=dict, compare=False)  # that were made from it
 
     @property
     def ours(self) -> Holdings:
         return self.ledger.held_at(self.broker.identity, self.broker.cluster)
 
     def plan(self, word: Word) -> Plan:
+        if word not in self.plans:
+            self.plans[word] = self._plan(word)
+        return self.plans[word]
+
+    def _plan(self, word: Word) -> Plan:
         ours, seen = self.ours, self.broker
         changes = list(diff_topology(self.desired, seen, ours))
         drifts = Reached(self.ledger.reached.get(seen.identity)).drifted(changes, self.desired)
@@ -139,7 +145,7 @@ async def look(settings: Settings, broker: Broker, ledger: Ledger) -> Sight:
     try:
         sight = Sight(desired, revision, await broker.observe(names, exchanges), ledger)
         staked = {*at_stake(sight.plan(Word())), *leaving_behind(sight.ours.queues, desired.all_queues())}
-        return replace(sight, broker=await broker.recounted(sight.broker, staked)) if staked else sight
+        return replace(sight, broker=await broker.recounted(sight.broker, staked), plans={}) if staked else sight
     except BrokerUnreachable as error:
         raise click.ClickException(str(error)) from None
 

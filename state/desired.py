@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from state import retries
 from state.autoscale import Autoscale, Policy
@@ -55,6 +55,7 @@ class Desired(Model):
     exchanges: dict[ExchangeName, Exchange] = Field(default_factory=dict)
     queues: dict[QueueName, Queue]
     policies: dict[PolicyName, PolicyRule] = Field(default_factory=dict)
+    _all: tuple[dict[str, Queue], dict[str, Queue]] | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -76,11 +77,12 @@ class Desired(Model):
         return queues
 
     def all_queues(self) -> dict[str, Queue]:
-        """The listed queues as the broker is to have them, and those that `retry` and `dead_letter` imply."""
-        return {
-            **retries.all_implied(self.queues),
-            **{name: retries.completed(name, queue) for name, queue in self.queues.items()},
-        }
+        """The listed queues as the broker is to have them, and what `retry` and `dead_letter` imply. For reading."""
+        if self._all is None or self._all[0] is not self.queues:  # a copy may have been given others
+            implied = retries.all_implied(self.queues)
+            listed = {name: retries.completed(name, queue) for name, queue in self.queues.items()}
+            self._all = self.queues, {**implied, **listed}
+        return self._all[1]
 
     def all_bindings(self) -> frozenset[ObservedBinding]:
         """What the queues and the exchanges list, as the broker is to show it."""

@@ -71,7 +71,7 @@ class ObservedBinding:
         return json.dumps(parts, sort_keys=True, ensure_ascii=False)
 
     def __hash__(self) -> int:
-        return hash(self.key)
+        return hash((self.source, self.destination_type, self.destination, self.routing_key))
 
     def __str__(self) -> str:
         key = f" with {self.routing_key}" if self.routing_key else ""

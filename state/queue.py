@@ -165,7 +165,7 @@ class Queue(Model):
         return definition
 
     def _traits(self) -> Iterator[tuple[Trait, Any]]:
-        for trait in TRAITS:
+        for trait in TRAITS if self.model_fields_set else ():
             if (value := getattr(self, trait.key)) is not None:
                 yield trait, value
 

@@ -38,7 +38,7 @@ class Server:
             env=environment(node) | {"RABBITMQ_CTL_ERL_ARGS": CTL_ARGS},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout

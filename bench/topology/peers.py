@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from urllib.parse import quote
 
+import httpx
 import pika
 
 from tests.nodes import TestVhost
@@ -32,8 +34,8 @@ def import_definitions(vhost: TestVhost, names: Iterable[str]) -> None:
 
 
 def list_all(vhost: TestVhost) -> None:
-    """`GET /api/queues` as rabbitmqadmin and most exporters ask for it."""
-    with vhost.node.api() as api:
+    """`GET /api/queues` as rabbitmqadmin and most exporters ask for it. RabbitMQ gives up on it after a minute."""
+    with vhost.node.api() as api, suppress(httpx.RemoteProtocolError):
         api.get(f"/api/queues/{quote(vhost.name, safe='')}", timeout=900).raise_for_status().json()
 
 

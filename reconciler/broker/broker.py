@@ -70,9 +70,10 @@ class Broker:
             version=str(properties.get("version", "unknown")),
             management=False,
         )
+        names = set(names)
         if time.monotonic() >= self._management_due:
             try:
-                seen = await self._see_all(seen)
+                seen = await self._see_all(seen, len(names))
                 self.management_error, self._management_failures = None, 0
                 return seen
             except ManagementUnavailable as error:
@@ -80,7 +81,7 @@ class Broker:
                 self._management_failures += 1
                 wait = backoff(self._management_failures, base=MANAGEMENT_RETRY_SECONDS, cap=MANAGEMENT_RETRY_CAP)
                 self._management_due = time.monotonic() + wait
-        found = await asyncio.gather(*(self._see_one(name) for name in set(names)))
+        found = await asyncio.gather(*(self._see_one(name) for name in names))
         there = await asyncio.gather(*(self._has_exchange(name) for name in set(exchanges)))
         queues = {queue.name: queue for queue in found if queue is not None}
         return replace(seen, queues=queues, **self._agreed.seen(queues, filter(None, there)))
@@ -93,8 +94,8 @@ class Broker:
             return None
         return name
 
-    async def _see_all(self, seen: ObservedBroker) -> ObservedBroker:
-        found = await self._management.everything()
+    async def _see_all(self, seen: ObservedBroker, expected: int) -> ObservedBroker:
+        found = await self._management.everything(expected)
         queues = found.queues if found.counted else await self._counts.added_to(found.queues)
         return replace(
             seen,

@@ -14,6 +14,7 @@ from typing import Any
 
 from reconciler.broker.management import ManagementUnavailable
 
+FIRST_SECONDS = 1.0
 SECONDS = 10.0  # how old counts may be before a turn has them taken again
 KEYS = ("messages_ready", "messages_unacknowledged")
 
@@ -29,11 +30,11 @@ class Counts:
         self._taking: asyncio.Task[None] | None = None
 
     async def added_to(self, queues: Queues) -> Queues:
-        """`queues` with the counts of a moment ago; the first time it waits for them."""
+        """`queues` with the counts of a moment ago; the first time it waits for them, though not for long."""
         if time.monotonic() - self._taken >= SECONDS and (self._taking is None or self._taking.done()):
             self._taking = asyncio.create_task(self._refresh())
         if not self._known and self._taking is not None:
-            await asyncio.shield(self._taking)
+            await asyncio.wait({self._taking}, timeout=FIRST_SECONDS)
         nothing: dict[str, int] = {}
         return [queue | self._known.get(queue["name"], nothing) for queue in queues]
 

@@ -82,8 +82,12 @@ class Management:
     async def _uncounted_queues(self) -> list[dict[str, Any]]:
         return await self._list(f"/api/queues/{self._vhost}", PROPERTIES)
 
-    async def everything(self) -> Everything:
-        """All of the virtual host; a large one comes without counts. Raises ManagementUnavailable."""
+    async def everything(self, expected: int = 0) -> Everything:
+        """All of the virtual host; a large one, as one with so many queues `expected`, comes without counts.
+
+        Raises ManagementUnavailable.
+        """
+        self._is_large = self._is_large or expected > LARGE
         queues_now = self._uncounted_queues() if self._is_large else self.queues()
         first = queues_now, self._list(f"/api/exchanges/{self._vhost}", EXCHANGES), self.policies()
         if self._is_large:

@@ -126,7 +126,7 @@ def compare(wanted: Properties, have: Properties) -> Iterator[Difference]:
     for key in ("type", "durable", "auto_delete", "exclusive"):
         if getattr(wanted, key) != getattr(have, key):
             yield Difference(key, getattr(wanted, key), getattr(have, key))
-    for key in sorted(wanted.arguments.keys() | have.arguments.keys()):
+    for key in sorted(wanted.arguments.keys() | have.arguments.keys()) if wanted.arguments or have.arguments else ():
         if not same(wanted.arguments.get(key), have.arguments.get(key)):
             yield Difference(key, wanted.arguments.get(key), have.arguments.get(key))
 

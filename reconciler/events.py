@@ -14,7 +14,7 @@ KEPT = 1000
 
 @dataclass(frozen=True)
 class Event:
-    """`at` is in seconds since the epoch; `kind` is plan, action, held, worker, drift, file or broker."""
+    """`at` is in seconds since the epoch; `kind` is plan, action, held, worker, drift, file, broker or redrive."""
 
     id: int
     at: float

@@ -17,7 +17,7 @@ from state.desired import Desired, Queue, Worker
 from state.ledger import Owned
 from state.observed import ObservedBroker, ObservedQueue
 from state.processes import ObservedWorker, WorkerState
-from state.retries import Implied, dead_letter_of, rejected_of
+from state.retries import Implied, dead_letter_of, delay_queues, rejected_of
 
 WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 HOUR = 3600.0
@@ -127,6 +127,7 @@ def of_the_broker(known: Known) -> Iterator[str]:
             yield f"The broker says that it is {seen.state}."
         yield from of_the_bindings(known)
         yield from of_the_policies(known, seen)
+    yield from of_the_failures(known)
     yield from of_the_ledger(known)
 
 
@@ -136,6 +137,24 @@ def of_the_bindings(known: Known) -> Iterator[str]:
     if found:
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
         yield f"Messages are routed to it by {plural(len(found), 'binding')}: {'; '.join(found[:NAMED])}{more}."
+
+
+def of_the_failures(known: Known) -> Iterator[str]:
+    """How many messages of it wait for another try, and how many have none left."""
+    queue, queues = known.desired.queues.get(known.name), known.broker.queues if known.broker else {}
+    if queue is None:
+        return
+    delays = set(delay_queues(known.name, queue.retry)) if queue.retry else set()
+    if waiting := sum(queues[name].messages for name in delays if name in queues):
+        yield f"{plural(waiting, 'message')} of it {have('wait', waiting)} for the next try."
+    dead = dead_letter_of(known.name, queue)
+    if dead is not None and dead in queues and (messages := queues[dead].messages):
+        why = shlex.join(["reconciler", "dead-letters", known.name])
+        yield f"{plural(messages, 'dead letter')} {have('lie', messages)} in {dead} ({why} says why they failed)."
+
+
+def have(verb: str, number: int) -> str:
+    return verb if number != 1 else f"{verb}s"
 
 
 def of_the_policies(known: Known, seen: ObservedQueue) -> Iterator[str]:

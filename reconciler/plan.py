@@ -105,7 +105,7 @@ def steps(
         case OwnershipDiffers(name, owned):
             yield Claim(name, owned)
         case QueueUnwanted(name):
-            held = waiting.get(name) or (bound.get(name) if name not in context.requests else None)
+            held = waiting.get(name) or (bound.get(name) if not context.requests.get(name) else None)
             yield held or removal(change, context, name in stopping)
         case PoolDiffers():
             if change.spec is None and change.pool.queue in waiting:

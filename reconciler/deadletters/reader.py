@@ -15,7 +15,7 @@ from typing import Any
 from reconciler.broker.amqp import Channel, Link, translated
 from reconciler.errors import BrokerUnreachable, ReconcilerError
 
-FIRST_WINDOW, LARGEST_WINDOW = 50, 2000  # messages that the broker sends ahead
+FIRST_WINDOW, LARGEST_WINDOW = 10, 2000  # messages that the broker sends ahead
 WINDOW_BYTES = 4 * 1024 * 1024  # as far as the average so far tells
 
 

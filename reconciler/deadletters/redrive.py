@@ -20,7 +20,7 @@ from typing import Any
 from reconciler.broker.amqp import Link
 from reconciler.deadletters.letters import Letter, as_routed
 from reconciler.deadletters.places import Place
-from reconciler.deadletters.reader import Reader, Taken
+from reconciler.deadletters.reader import FIRST_WINDOW, Reader, Taken
 from reconciler.deadletters.sender import Sender
 from reconciler.errors import NoSuchQueue, ReconcilerError
 from workers.runtime import failure
@@ -114,7 +114,7 @@ class Redrive:
         place = self._order.place
         counted = (await self._link.call("queue_declare", queue=place.queue, passive=True)).method.message_count
         self._progress.total = counted
-        window = WINDOW if self._order.rate is None else max(1, min(WINDOW, int(self._order.rate * 2)))
+        window = FIRST_WINDOW if self._order.rate is None else max(1, min(FIRST_WINDOW, int(self._order.rate)))
         reader = await Reader.open(self._link, place.queue, window=window)
         try:
             sender = await Sender.open(self._link)

@@ -84,7 +84,7 @@ class Router:
                 async for _ in self._routed(name):
                     wait, said = FIRST_WAIT, ""
             except ReconcilerError as error:
-                if str(error) != said and not isinstance(error, NoSuchQueue):
+                if str(error) != said and not (isinstance(error, NoSuchQueue) and name in str(error)):
                     said = str(error)
                     log.warning("rejected messages wait in {}: {}", name, error)
             except Exception as error:  # a header that nobody thought of must not stop the others for good

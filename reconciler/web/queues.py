@@ -24,7 +24,7 @@ from state.desired import NOTHING, Desired, Queue, check_name
 from state.ledger import Owned
 from state.observed import ObservedQueue
 from state.processes import ObservedWorker
-from state.retries import completed
+from state.retries import Implied, completed, dead_letter_of
 
 
 async def list_queues(request: Request) -> Response:
@@ -281,9 +281,11 @@ def refuse_protected(name: str, desired: Desired, context: Context) -> None:
 
 
 def refuse_dead_letter_target(name: str, desired: Desired) -> None:
-    users = [n for n, queue in desired.queues.items() if queue.dead_letter == name]
+    users = [n for n, queue in desired.queues.items() if dead_letter_of(n, queue) == name]
     if users:
         raise ApiError(409, f"queue {name} is the dead-letter queue of {users[0]} (change dead_letter there first)")
+    if isinstance(queue := desired.all_queues().get(name), Implied):
+        raise ApiError(409, f"queue {name} is there for the retry of {queue.of} (change retry there)")
 
 
 async def check_removable(name: str, queue: Queue, force: bool, context: Context) -> None:

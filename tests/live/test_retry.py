@@ -263,6 +263,8 @@ def test_bad_questions_are_answered(site: Site) -> None:
         {"all": True, "speed": 1},
     ):
         assert site.post("/queue/redrive/orders", body).status_code == 422, body
+    for implied in ("orders.dead", "orders.rejected", "orders.retry.300ms"):
+        assert "of orders" in site.delete(implied).json()["error"]
     done = site.post("/queue/redrive/orders", {"message_ids": ["x"]}).json()
     assert (done["moved"], done["left"]) == (0, 1)
     assert done["why"][0]["message_ids"] == ["x"]

@@ -123,6 +123,14 @@ def test_the_queues_of_a_retry_say_what_they_are_for() -> None:
         assert words in text(there(name), file=file, name=name)
 
 
+def test_what_has_failed_is_told() -> None:
+    file = desired(a={"retry": {"attempts": 3, "delays": ["1s", "1m"]}})
+    queues = [there("a"), there("a.dead", ready=2), there("a.retry.1s", ready=1), there("a.retry.1m")]
+    found = text(*queues, file=file, name="a")
+    assert "1 message of it waits for the next try." in found
+    assert "2 dead letters lie in a.dead (reconciler dead-letters a says why they failed)." in found
+
+
 def test_what_is_routed_to_it_is_told() -> None:
     bindings = frozenset(ObservedBinding("events", "q", "queue", f"k{n}") for n in range(7))
     broker = replace(known(there()).broker, bindings=bindings)

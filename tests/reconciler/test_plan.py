@@ -55,6 +55,11 @@ class TestWhatRetriesImply:
         assert found.actions == ()
         assert "3 messages in q.retry.1s come back to it" in next(h.reason for h in found.held if h.name == "q")
 
+    def test_only_force_does_not_wait_for_them(self) -> None:
+        changes = unwanted(), implied("q.retry.1s", ready=3)
+        assert plan(*changes, q=False).actions == ()
+        assert plan(*changes, q=True).actions == (Delete("q", "classic", True, 0),)
+
     def test_what_was_made_for_its_sake_goes_after_it(self) -> None:
         names = ["q.retry.1s", "q.retry.1m", "q.rejected", "q.dead"]
         first = plan(unwanted(), *map(implied, names), owned=5)

@@ -37,7 +37,9 @@ class Metrics:
             "reconciler_actions", "Actions done, and how they went", ("action", "result"), registry=self.registry
         )
         self._drift = Counter(
-            "reconciler_drift", "Queues that were gone from the broker and made again", registry=self.registry
+            "reconciler_drift",
+            "Turns that found that others had changed something at the broker",
+            registry=self.registry,
         )
         for kind in get_args(Action):  # so that a first failure is an increase
             for result in ("ok", "error"):

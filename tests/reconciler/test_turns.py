@@ -16,6 +16,7 @@ from reconciler.diff import RestartWish, Wishes, diff
 from reconciler.plan import Context, Delete, Plan, Restart, make_plan
 from state.desired import Desired, Queue
 from state.ledger import Ledger
+from state.observed import ObservedBinding, ObservedExchange, ObservedPolicy
 from state.processes import WorkerState
 from tests.broker.fake import FakeBroker
 from tests.reconciler.support import POOL, desired, specs
@@ -38,10 +39,43 @@ QUEUES = st.fixed_dictionaries(
         "arguments": st.sampled_from([{}, {"x-max-length": 5}, {"x-message-ttl": 60_000}]),
         "on_remove": st.sampled_from(["keep", "delete-if-empty", "delete"]),
         "dead_letter": st.sampled_from(["lost", "theirs"]),
+        "expires": st.sampled_from(["1h", "2h"]),
+        "overflow": st.just("reject-publish"),
         "workers": WORKERS,
     },
 )
-FILES = st.dictionaries(NAMES, QUEUES, max_size=5).map(lambda queues: desired(**queues))
+KEYS = st.sampled_from(["", "a.*", "#"])
+EXCHANGES = st.dictionaries(
+    st.sampled_from(["e", "f"]),
+    st.fixed_dictionaries(
+        {"type": st.just("topic")}, optional={"on_remove": st.sampled_from(["keep", "delete-if-unused"])}
+    ),
+)
+POLICIES = st.dictionaries(
+    st.sampled_from(["p", "r"]),
+    st.builds(
+        lambda pattern, ttl: {"pattern": pattern, "definition": {"message-ttl": ttl}},
+        st.sampled_from(["^a", ".*"]),
+        st.integers(1, 3),
+    ),
+)
+
+
+@st.composite
+def files(draw: st.DrawFn) -> Desired:
+    queues, exchanges = draw(st.dictionaries(NAMES, QUEUES, max_size=5)), draw(EXCHANGES)
+    sources = st.sampled_from(["amq.topic", *exchanges])
+    bound = st.lists(
+        st.builds(lambda e, k: {"exchange": e, "routing_key": k}, sources, KEYS), max_size=3, unique_by=str
+    )
+    queues = {name: {**queue, "bindings": draw(bound)} for name, queue in queues.items()}
+    if "e" in exchanges:
+        exchanges["e"]["bindings"] = draw(bound)
+    file = {"version": 1, "queues": queues, "exchanges": exchanges, "policies": draw(POLICIES)}
+    return Desired.model_validate(file)
+
+
+FILES = files()
 
 
 @dataclass
@@ -92,6 +126,10 @@ def test_from_nothing_it_comes_to_what_the_file_says_and_then_plans_nothing(file
         await site.rest(file)
         assert await site.plan(file) == Plan()
         assert site.broker.names == set(file.all_queues())
+        assert site.broker.bindings == file.all_bindings()
+        assert site.broker.exchanges.keys() == file.exchanges.keys()
+        carried = {f"reconciler.{name}" for name, queue in file.all_queues().items() if queue.policy_definition()}
+        assert site.broker.policies.keys() == file.policies.keys() | carried
         counts = {pool: worker.count for pool, worker in file.pools() if worker.count}
         found = [worker.pool for worker in site.supervisor.observe()]
         assert {pool: found.count(pool) for pool in set(found)} == counts
@@ -100,7 +138,7 @@ def test_from_nothing_it_comes_to_what_the_file_says_and_then_plans_nothing(file
 
 
 @given(st.lists(FILES, min_size=2, max_size=4), st.booleans())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_from_file_to_file_only_what_is_ours_is_deleted_and_messages_only_where_the_file_said_so(
     files: list[Desired], confirmed: bool
 ) -> None:
@@ -108,6 +146,10 @@ def test_from_file_to_file_only_what_is_ours_is_deleted_and_messages_only_where_
         site.broker.make("theirs", Queue())
         site.broker.make("a", Queue(arguments={"x-max-length": 5}))
         site.broker.put("theirs", b"1")
+        site.broker.exchanges["x"] = ObservedExchange("x", "fanout")
+        theirs = {ObservedBinding("x", "theirs"), ObservedBinding("amq.topic", "theirs", routing_key="theirs")}
+        site.broker.bindings |= theirs
+        site.broker.policies["theirs"] = ObservedPolicy("theirs", ".*", priority=7, definition={"max-length": 9})
         foreign = await site.broker.observe([])
         for file in files:
             for name in site.broker.names - {"theirs", "a"}:
@@ -117,6 +159,9 @@ def test_from_file_to_file_only_what_is_ours_is_deleted_and_messages_only_where_
             before = site.broker.names
             await site.rest(file, confirmed)
             assert (await site.broker.observe([])).queues.items() >= foreign.queues.items()
+            assert site.broker.bindings >= theirs
+            assert "x" in site.broker.exchanges
+            assert site.broker.policies["theirs"] == ObservedPolicy("theirs", ".*", "all", 7, {"max-length": 9})
             for name in before - site.broker.names:
                 assert said[name].on_remove == "delete"
             assert not [r for r in site.results if r.error and isinstance(r.action, Delete)]
@@ -164,8 +209,15 @@ def test_what_others_delete_is_made_again(file: Desired, names: list[str]) -> No
         await site.rest(file)
         for name in names:
             site.broker.drop(name)
+        for name in list(site.broker.exchanges)[: len(names)]:
+            site.broker.drop_exchange(name)
+        site.broker.bindings = set(sorted(site.broker.bindings, key=str)[len(names) :])
+        site.broker.policies = dict(list(site.broker.policies.items())[len(names) :])
         await site.rest(file)
         assert site.broker.names == set(file.all_queues())
+        assert site.broker.bindings == file.all_bindings()
+        assert site.broker.policies.keys() >= file.policies.keys()
+        assert await site.plan(file) == Plan()
 
     run(story)
 

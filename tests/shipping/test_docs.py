@@ -27,3 +27,9 @@ def test_the_others_are_told_of(key: str) -> None:
 def test_its_file_is_valid() -> None:
     example = next(text for text in re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL) if "paused" in text)
     assert parse(f"version: 1\n{example}".encode()).queues["emails"].paused
+
+
+def test_the_example_of_the_topology_is_valid() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "topology.md").read_text()
+    example = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)[0]
+    assert len(parse(example.encode()).all_bindings()) == 3

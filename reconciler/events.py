@@ -14,7 +14,7 @@ KEPT = 1000
 
 @dataclass(frozen=True)
 class Event:
-    """`at` is in seconds since the epoch; `kind` is plan, action, held, worker, drift, file, broker or redrive."""
+    """`at` is in seconds since the epoch; `kind` is plan, action, held, worker, drift, file, git, broker or redrive."""
 
     id: int
     at: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Any
 
 import click
@@ -12,6 +13,29 @@ from reconciler.settings import Settings
 
 def option(name: str, variable: str, text: str, **more: Any) -> Callable[[Any], Any]:
     return click.option(name, envvar=variable, show_envvar=True, help=text, **more)
+
+
+def path_within(_: click.Context, option: click.Parameter, value: str) -> str:
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or not path.name or not value.isprintable():
+        raise click.BadParameter(f"{value!r} is no path within a repository (such as live/queues.yaml)", param=option)
+    return str(path)
+
+
+def branch_name(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    name = (value or "").removeprefix("refs/heads/")
+    if not is_branch(name):
+        raise click.BadParameter(f"{value!r} is no name of a branch (such as main)", param=option)
+    return name or None
+
+
+# What `git check-ref-format` refuses in a name.
+NOT_IN_BRANCH = ("..", "//", "/.", "@{", ".lock/", *" ~^:?*[\\")
+
+
+def is_branch(name: str) -> bool:
+    ends = name.startswith(("-", "/", ".")) or name.endswith(("/", ".", ".lock"))
+    return name.isprintable() and not ends and not any(part in name for part in NOT_IN_BRANCH)
 
 
 PORT = click.IntRange(0, 65535)
@@ -42,8 +66,17 @@ OPTIONS = [
         show_default=True,
     ),
     option("--git-url", "RECONCILER_GIT_URL", "Follow a branch of this repository, and push writes to it."),
-    option("--git-branch", "RECONCILER_GIT_BRANCH", "The branch.  [default: the repository's own default]"),
-    option("--git-path", "RECONCILER_GIT_PATH", "The file in it.", default="queues.yaml", show_default=True),
+    option(
+        "--git-branch", "RECONCILER_GIT_BRANCH", "The branch.  [default: the repository's own]", callback=branch_name
+    ),
+    option(
+        "--git-path",
+        "RECONCILER_GIT_PATH",
+        "The file in it.",
+        default="queues.yaml",
+        show_default=True,
+        callback=path_within,
+    ),
     option(
         "--git-interval",
         "RECONCILER_GIT_INTERVAL",

@@ -15,7 +15,7 @@ from loguru import logger as log
 
 from reconciler.source.base import Note, message_of
 from state.file import DesiredFile, Edit, Snapshot, Written, edited
-from state.git import CannotCommit, GitFailed, WorkTree
+from state.git import CannotCommit, DoesNotApply, GitFailed, WorkTree
 from state.git.worktree import Place
 from state.origin import FILE, GIT, Origin
 
@@ -78,16 +78,20 @@ class Local:
 
     async def _commit_all(self) -> str | None:
         """Commits what waits, the oldest first; the last commit, if nothing waits any more."""
-        commit = None
+        commit, stays = None, None
         while self._waiting:
             try:
                 commit = await self._commit(self._waiting[0])
+            except DoesNotApply as error:
+                commit, stays = None, f"not committed: {error}"
             except (CannotCommit, GitFailed) as error:
                 self._fail(f"not committed: {error}")
                 self._woken.set()
                 return None
             self._waiting.popleft()
         self._error = None
+        if stays:
+            self._fail(stays)
         return commit
 
     async def _commit(self, one: Waiting) -> str:

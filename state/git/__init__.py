@@ -2,7 +2,18 @@
 
 from state.git.clone import BranchGone, Clone, Moved, NotThere, PushRefused, Unsigned
 from state.git.run import Git, GitFailed
-from state.git.worktree import CannotCommit, WorkTree
+from state.git.worktree import CannotCommit, DoesNotApply, WorkTree
 
-__all__ = ["BranchGone", "CannotCommit", "Clone", "Git", "GitFailed", "Moved", "NotThere", "PushRefused", "Unsigned"]
+__all__ = [
+    "BranchGone",
+    "CannotCommit",
+    "Clone",
+    "DoesNotApply",
+    "Git",
+    "GitFailed",
+    "Moved",
+    "NotThere",
+    "PushRefused",
+    "Unsigned",
+]
 __all__ += ["WorkTree"]

@@ -37,6 +37,10 @@ class CannotCommit(Exception):
     """The work tree takes no commit now; the file is written all the same. The message says why and what to do."""
 
 
+class DoesNotApply(CannotCommit):
+    """The edit needs what is changed in the file and not committed: no later try of ours helps."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where the file is in its repository."""
@@ -181,7 +185,7 @@ def redone(edit: Edit, base: bytes, place: Place) -> bytes:
     try:
         return edit(base)
     except Exception as error:  # whatever the edit says of a text that it was not asked for
-        raise CannotCommit(
+        raise DoesNotApply(
             f"{place.path} has changes that are not committed, and without them the edit does not apply ({error}; "
             f"commit the file by hand)"
         ) from None

@@ -423,3 +423,15 @@ def test_the_installed_command_is_the_same_as_the_module(nowhere: System) -> Non
     done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=30)
     assert done.stdout.startswith("reconciler, version ")
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("branch", ["-x", "a..b", "a//b", "a/.b", "x.lock", "a b", "a~", "a\\b", "/a", "a/", "a\nb"])
+def test_a_branch_that_cannot_be_is_refused_at_once(system: System, branch: str) -> None:
+    done = system.cli("validate", "--git-branch", branch)
+    assert (done.returncode, "no name of a branch" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a/../b", "."])
+def test_a_path_outside_of_the_repository_is_refused_at_once(system: System, path: str) -> None:
+    done = system.cli("validate", "--git-path", path)
+    assert (done.returncode, "no path within a repository" in done.stderr) == (1, True)

@@ -157,6 +157,7 @@ async def test_a_work_tree_that_takes_no_commit_takes_the_write_and_the_commit_f
 async def test_a_write_that_somebody_else_has_committed_is_not_committed_again(site: Site) -> None:
     site.git("checkout", "-q", "--detach")
     await site.scale()
+    await site.local.write(create_queue("a", {}), ANN)
     site.git("switch", "-q", "main")
     head = site.git.commit("by hand")
     await site.local.write(create_queue("b", {}), ANN)

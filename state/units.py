@@ -93,4 +93,5 @@ def shown(value: Any) -> str:
         text = value if isinstance(value, str) else str(value)
     except ValueError:  # Python writes no number of more than 4300 digits
         return "a number of thousands of digits"
-    return repr(text[:57] + "…" if len(text) > 60 else text) if isinstance(value, str) else text[:60]
+    text = repr(text) if isinstance(value, str) else text  # escaped, one character takes up to ten
+    return text if len(text) <= 60 else text[:57] + "…"

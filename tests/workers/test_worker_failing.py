@@ -9,6 +9,7 @@ from typing import Any
 import pika
 
 from tests.workers.worker_bench import VERBS, Bench, Proxy, until
+from workers.runtime import fractions  # noqa: F401  (this process sends one)
 
 DEAD = {"QUEUE_DEAD_LETTER": "dead"}
 SOON = "q.retry.200ms", "q.retry.600ms"
@@ -79,6 +80,21 @@ def test_a_retried_message_looks_as_it_was_sent(bench: Bench) -> None:
     bench.channel.basic_publish("events", "order.created", code, pika.BasicProperties(headers={"BCC": ["dead"]}))
     worker = bench.start("work", VERBS, **RETRY)
     assert set(worker.says(r"by (\w+ \S+)", 4)) == {"events order.created"}
+    assert worker.stop() == 0
+
+
+def test_what_a_handler_does_to_the_properties_is_its_own_affair(bench: Bench) -> None:
+    topology(bench)
+    code = (
+        "properties.headers['mine'] = {1, 2}; properties.message_id = None; properties.expiration = '1'; result = False"
+    )
+    properties = pika.BasicProperties(message_id="m", headers={"theirs": 0.5})
+    bench.channel.basic_publish("", "q", code.encode(), properties)
+    worker = bench.start("work", VERBS_AND_PROPERTIES, **DEAD)
+    found, _ = dead(bench)
+    assert (found.message_id, found.expiration) == ("m", None)
+    assert found.headers["theirs"] == 0.5
+    assert "mine" not in found.headers
     assert worker.stop() == 0
 
 

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 
 from loguru import logger
@@ -56,6 +57,13 @@ class Detour:
         self._worker = worker
         self._host = socket.gethostname()
 
+    def as_it_came(self, delivery: Delivery) -> Delivery:
+        """The message with properties of its own: a handler may change those that it gets, to publish with them."""
+        method, properties, body = delivery
+        own = copy(properties)
+        own.headers = dict(properties.headers) if properties.headers else None
+        return method, own, body
+
     def copy(self, delivery: Delivery, error: BaseException | None = None) -> Copy | None:
         """None where nobody has said where failed messages go: then the broker knows what to do."""
         method, properties, body = delivery
@@ -70,6 +78,9 @@ class Detour:
             return Copy(queue, failed_copy(properties, came, self._ways.queue, cause), body)
         except TooLarge as why:
             logger.warning("message {} is rejected without a word on why it failed: {}", method.delivery_tag, why)
+            return None
+        except Exception as why:  # pika has read something that it cannot write
+            logger.warning("message {} is rejected, for no copy of it can be made: {}", method.delivery_tag, why)
             return None
 
     def passage(self, copy: Copy, ends: Ends) -> Passage:

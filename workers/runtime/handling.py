@@ -42,6 +42,7 @@ def handle_all(worker: BaseWorker, wire: Wire) -> None:
             outcome = handle(worker, wire, method, properties, body)
             wire.hand.put_down()  # first: what is told with the settlement is that the worker is idle
             wire.settler.settle(method.delivery_tag, *outcome)
+            del outcome  # an exception holds on to all that the handler had
 
 
 def handle(worker: BaseWorker, wire: Wire, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> Outcome:

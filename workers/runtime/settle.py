@@ -69,7 +69,7 @@ class Settler:
         if self.is_stale(tag):
             return False
         self.latest = tag
-        self._in_hand[tag] = delivery
+        self._in_hand[tag] = delivery if self.detour is None else self.detour.as_it_came(delivery)
         return True
 
     def is_stale(self, tag: int) -> bool:

@@ -6,13 +6,14 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pika
 
 from reconciler.broker.mover import LANES, MARKER, PREFETCH, Mover, Pass, Progress, caught_for, prefetch_for
 from reconciler.broker.workbench import Workbench
-from reconciler.errors import Refused
+from reconciler.errors import NoSuchExchange, Refused
 from reconciler.migration.journal import Record, Route
 from state.observed import ObservedQueue
 
@@ -131,9 +132,13 @@ class Hands:
     async def rebind(self, to: str, away: str) -> None:
         """Every binding on `to` before the first is taken off `away`."""
         routes = [route for route in self.record.routes if route.exchange != self.record.way]
-        bench = self._bench
-        await asyncio.gather(*(bench.bind(to, r.exchange, r.routing_key, r.arguments) for r in routes))
-        await asyncio.gather(*(bench.unbind(away, r.exchange, r.routing_key, r.arguments) for r in routes))
+        await asyncio.gather(*(self._bind(to, route) for route in routes))
+        unbind = self._bench.unbind
+        await asyncio.gather(*(unbind(away, r.exchange, r.routing_key, r.arguments) for r in routes))
+
+    async def _bind(self, queue: str, route: Route) -> None:
+        with suppress(NoSuchExchange):  # deleted meanwhile, and its bindings with it
+            await self._bench.bind(queue, route.exchange, route.routing_key, route.arguments)
 
     async def move_most(self, source: str) -> None:
         """Moves until few are left, or as many come as go: the rest is for a pass that knows where to end."""

@@ -24,6 +24,11 @@ def messages(step: Mapping[str, Any]) -> str:
     return f"{plural(step['messages'], 'message')}: {ready:,} ready, {flight:,} in flight"
 
 
+def called(step: Mapping[str, Any]) -> str:
+    """What is held, by kind and name: a worker of a queue goes by the queue."""
+    return f"{step.get('kind', 'queue')} {step['queue']}"
+
+
 def summary(plan: Mapping[str, Any]) -> str:
     """What there is to do, worst first: 1 destructive, 2 in place, 1 held, 12 messages are lost."""
     counts, held = plan["summary"], (plan["held"] or {}).get("actions", ())
@@ -32,7 +37,7 @@ def summary(plan: Mapping[str, Any]) -> str:
     if waiting := len(held) - asked:
         parts.append(f"{waiting:,} held")
     if asked:
-        parts.append(f"{plural(asked, 'deletion')} {'waits' if asked == 1 else 'wait'} for a person")
+        parts.append(f"{plural(asked, 'removal')} {'waits' if asked == 1 else 'wait'} for a person")
     if lost := counts["messages_lost"]:
         parts.append(f"{plural(lost, 'message')} {'is' if lost == 1 else 'are'} lost")
     return ", ".join(parts) or "nothing to do"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from reconciler.costs import COSTS, summary, touched, unmanaged
+from reconciler.costs import COSTS, called, summary, touched, unmanaged
 
 ROOM = 12_000  # characters of each list: a comment on GitHub has at most 65,536
 WIDEST = 300  # characters of one cell
@@ -27,7 +27,7 @@ def lines(plan: Mapping[str, Any]) -> Iterator[str]:
     if worst := of_cost(plan, "destructive") + of_cost(plan, "recreate"):
         yield from table(worst)
     if asked := [step for step in held if step["needs_confirmation"]]:
-        yield "These deletions wait for a person, and are done with"
+        yield "These removals wait for a person, and are done with"
         yield f"`reconciler apply --plan {plan['digest']}` or `reconciler sync --confirm {plan['digest']}`:"
         yield ""
         yield from held_table(asked)
@@ -59,7 +59,7 @@ def table(actions: list[Mapping[str, Any]]) -> Iterator[str]:
 def held_table(held: list[Mapping[str, Any]]) -> Iterator[str]:
     yield "| held | why | touches |"
     yield "| --- | --- | --- |"
-    yield from fitting(row(text(step["queue"]), text(step["reason"]), touches(step)) for step in held)
+    yield from fitting(row(text(called(step)), text(step["reason"]), touches(step)) for step in held)
 
 
 def row(*cells: str) -> str:

@@ -13,7 +13,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
-from reconciler.costs import summary, touched, unmanaged
+from reconciler.costs import called, summary, touched, unmanaged
 from reconciler.plan import Result
 
 console = Console(highlight=False, soft_wrap=True)
@@ -187,15 +187,15 @@ def plan_text(plan: Mapping[str, Any], command: str = "apply --plan") -> Text:
 
 
 def held_line(step: Mapping[str, Any]) -> str:
-    return f"[yellow]! queue {escape(step['queue'])} is held: {escape(step['reason'])}[/]{in_brackets(touched(step))}"
+    return f"[yellow]! {escape(called(step))} is held: {escape(step['reason'])}[/]{in_brackets(touched(step))}"
 
 
 def asked_lines(steps: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     """What waits for a person: each by name, and once why."""
     for step in steps:
-        yield f"[yellow]? delete queue {escape(step['queue'])}[/]{in_brackets(['waits for a person', *touched(step)])}"
-    if steps:
-        yield f"  [yellow]{escape(steps[0]['reason'])}[/]"
+        yield f"[yellow]? remove {escape(called(step))}[/]{in_brackets(['waits for a person', *touched(step)])}"
+    for reason in dict.fromkeys(step["reason"] for step in steps):
+        yield f"  [yellow]{escape(reason)}[/]"
 
 
 def action_line(action: Mapping[str, Any]) -> str:

@@ -97,7 +97,7 @@ def test_a_plan_names_the_queues_that_are_not_ours(still: Site, broker: TestNode
     assert "2 other queues on this vhost are not ours." in text
     markdown = still.cli("plan", "--format", "markdown")
     assert markdown.returncode == 2
-    assert markdown.stdout.startswith("### Plan: 1 in place, 5 deletions wait for a person\n")
+    assert markdown.stdout.startswith("### Plan: 1 in place, 5 removals wait for a person\n")
     assert "<code>x&#124;y</code>" in markdown.stdout
 
 

@@ -242,7 +242,7 @@ def test_the_text_is_a_line_an_action_and_then_in_short_what_it_costs() -> None:
         f"do just this with: reconciler apply --plan {review().digest}",
     ]
     assert plan_text(body()).plain.splitlines() == ["nothing to do", "1 other queue on this vhost is not ours."]
-    assert "4 deletions wait for a person" in plan_text(body(held=4)).plain
+    assert "4 removals wait for a person" in plan_text(body(held=4)).plain
     assert "allow these deletions with: reconciler sync --confirm" in plan_text(body(held=4), "sync --confirm").plain
 
 
@@ -256,7 +256,7 @@ def rendered(plan: dict[str, Any]) -> str:
 
 def test_markdown_says_what_is_destructive_first_and_unfolded() -> None:
     found = plan_markdown(body("a", lost=5, held=4)).splitlines()
-    assert found[0] == "### Plan: 1 destructive, 1 in place, 4 deletions wait for a person, 5 messages are lost"
+    assert found[0] == "### Plan: 1 destructive, 1 in place, 4 removals wait for a person, 5 messages are lost"
     folded = found.index("<details><summary>🟢 1 in place</summary>")
     for words in ("delete queue gone", "h3"):
         assert any(words in line for line in found[:folded])

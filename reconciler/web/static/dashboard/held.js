@@ -50,7 +50,7 @@ export class HeldBanner {
     // What the file said of it last: without that word, a queue that is not empty stays, confirmed or not.
     for (const action of actions) action.loses = plan.basis.ledger[`queue ${action.queue}`]?.split(",")[0] === "delete";
     const lost = actions.reduce((sum, action) => sum + (action.loses ? (action.messages ?? 0) : 0), 0);
-    const queues = plural(actions.length, "queue");
+    const queues = plural(actions.length, actions.every((action) => !action.kind) ? "queue" : "thing");
     setText($("confirm-title"), `Delete ${queues} at the broker?`);
     const note = lost ? " Deleted messages do not come back." : " What is not empty stays until it is.";
     setText($("confirm-text"), `Revision ${plan.revision.slice(0, 12)} no longer lists them.${note}`);
@@ -83,8 +83,13 @@ export class HeldBanner {
 
 function byReason(actions) {
   const reasons = new Map();
-  for (const { queue, reason } of actions) reasons.set(reason, [...(reasons.get(reason) ?? []), queue]);
+  for (const action of actions) reasons.set(action.reason, [...(reasons.get(action.reason) ?? []), called(action)]);
   return reasons;
+}
+
+/** A queue by its name alone, anything else with its kind. */
+function called({ queue, kind }) {
+  return kind ? `${kind} ${queue}` : queue;
 }
 
 /** **a**, **b** and 3 more: the reason */
@@ -103,7 +108,7 @@ function line(action) {
   const cost = [text, ...parts.map(([noun, number]) => plural(number, noun))].join(", ");
   const stays = count && !action.loses ? ": stays until it is empty" : "";
   const tone = count && action.loses ? "confirm-count is-some" : "confirm-count";
-  return el("li", {}, el("bdi", { class: "confirm-name" }, visible(action.queue)), el("span", { class: tone, title: exact(count) }, cost + stays));
+  return el("li", {}, el("bdi", { class: "confirm-name" }, visible(called(action))), el("span", { class: tone, title: exact(count) }, cost + stays));
 }
 
 function flight(action) {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -57,7 +58,7 @@ class Entry:
 
 
 class History:
-    """The entries in memory, oldest first; `flush` brings them to disk. Not for two threads at once but `flush`."""
+    """The entries in memory, oldest first; `flush` brings them to disk."""
 
     def __init__(self, folder: Path, kept: int = KEPT, max_bytes: int = MAX_BYTES) -> None:
         self._folder = folder
@@ -68,6 +69,7 @@ class History:
         self._texts: dict[str, bytes] = {}  # those that are not on disk yet, compressed
         self._sizes = {e.revision: size for e in self._entries if (size := size_of(self._path(e.revision))) is not None}
         self._changed = False
+        self._lock = threading.RLock()  # between what is added and what is written
         self.error: str | None = None  # why the disk does not take it
 
     def __iter__(self) -> Iterator[Entry]:
@@ -81,14 +83,16 @@ class History:
 
     def enter(self, origin: Origin, data: bytes, at: float, **more: Any) -> None:
         """Notes that `data` came into force. What was in force before it and not reached is superseded."""
-        self.update(result=SUPERSEDED, only=PENDING)
-        self._add(Entry(revision_of(data), at, origin.via, origin.by, origin.text or "", **more), data)
+        with self._lock:
+            self.update(result=SUPERSEDED, only=PENDING)
+            self._add(Entry(revision_of(data), at, origin.via, origin.by, origin.text or "", **more), data)
 
     def keep(self, origin: Origin, data: bytes, at: float, **more: Any) -> None:
         """Keeps what stood on disk, was never in force, and has been replaced."""
-        if not any(entry.revision == revision_of(data) for entry in self._entries):
-            entry = Entry(revision_of(data), at, origin.via, origin.by, origin.text or "", in_force=False, **more)
-            self._add(entry, data)
+        revision = revision_of(data)
+        with self._lock:
+            if not any(entry.revision == revision for entry in self._entries):
+                self._add(Entry(revision, at, origin.via, origin.by, origin.text or "", in_force=False, **more), data)
 
     def _add(self, entry: Entry, data: bytes) -> None:
         self._entries.append(entry)
@@ -99,10 +103,11 @@ class History:
 
     def update(self, only: str | None = None, **known: Any) -> None:
         """Sets fields of the one that came into force last, if its result is `only`."""
-        newest = self.newest
-        if newest is not None and only in (None, newest.result) and (entry := replace(newest, **known)) != newest:
-            self._entries = [entry if e is newest else e for e in self._entries]
-            self._changed = True
+        with self._lock:
+            newest = self.newest
+            if newest is not None and only in (None, newest.result) and (entry := replace(newest, **known)) != newest:
+                self._entries = [entry if e is newest else e for e in self._entries]
+                self._changed = True
 
     def text(self, revision: str) -> bytes | None:
         """What the file said; None if that is not kept, or not what it was. Blocks on the disk."""
@@ -125,8 +130,11 @@ class History:
 
     def flush(self) -> None:
         """Writes what is new. A disk that refuses is told in `error`, and asked again by the next call."""
-        if not self._changed:
-            return
+        with self._lock:
+            if self._changed:
+                self._flush()
+
+    def _flush(self) -> None:
         self._changed = False
         texts, entries = dict(self._texts), list(self._entries)
         try:

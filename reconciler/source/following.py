@@ -8,9 +8,10 @@ fails, the copy says what the remote says. If the branch has moved, the edit is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from state.units import iso
 
 TRIES = 3  # how often an edit is done again on a branch that others keep moving
 JITTER = 0.1  # of the interval, so that many daemons do not ask at the same moment
+PATIENCE_SECONDS = 20.0  # how long a write waits for a look at the remote that is under way
 RESTORE_SECONDS = 0.5  # how long a file that somebody else changed here stands before it is set back
 
 
@@ -153,11 +155,16 @@ class Following:
             await self._keep(before)
         self._commit, self._revision = commit, revision
         written = await asyncio.to_thread(self._file.put, data)
-        await asyncio.to_thread(
-            write_state, self._state_file, self.clone.remote.url, self._followed.path, commit, revision
-        )
+        await asyncio.to_thread(self._remember)
         self._on_news()
         return written
+
+    def _remember(self) -> None:
+        """For a start without the remote; with it, the branch tells it again."""
+        try:
+            write_state(self._state_file, self.clone.remote.url, self._followed.path, self._commit, self._revision)
+        except OSError as error:
+            log.warning("{} cannot be written: {}", self._state_file, error.strerror)
 
     async def _keep(self, foreign: Snapshot) -> None:
         reason = f"it was changed on this machine, and the file follows {self.clone.remote.shown}"
@@ -201,7 +208,7 @@ class Following:
     async def _push(
         self, make: Callable[[Snapshot], bytes], origin: Origin, only_if: Collection[str] | None
     ) -> Written:
-        async with self._lock:
+        async with self._one_at_a_time():
             for _ in range(TRIES):
                 try:
                     return await self._try(make, origin, only_if)
@@ -217,6 +224,19 @@ class Following:
             if self._error:
                 raise Conflict(f"the branch has moved, and cannot be written on: {self._error}")
             raise Conflict(f"{self.clone.branch} keeps moving at {self.clone.remote.shown} (try again in a moment)")
+
+    @contextlib.asynccontextmanager
+    async def _one_at_a_time(self) -> AsyncIterator[None]:
+        """A remote that hangs holds up those who look at it; whoever wants to write is told so in time."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise RemoteUnreachable(f"nothing was changed: {self.clone.remote.shown} does not answer") from None
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     async def _try(self, make: Callable[[Snapshot], bytes], origin: Origin, only_if: Collection[str] | None) -> Written:
         if self._commit is None or self._seen is None:
@@ -255,8 +275,7 @@ class Following:
                 raise
 
     async def settled(self) -> None:
-        async with self._lock:
-            pass
+        """A write is noted with its commit before it is here, so there is nothing to wait for."""
 
     # -- what is known -------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from state.git.commits import FILE_MODE, Listed, listed, make_commit
 from state.git.run import Done, Git, GitFailed
 from state.origin import Origin
 
+ASK_SECONDS = 30.0  # for a question that is answered in a few bytes
 FETCH_SECONDS = 120.0
 FAR = 200  # commits that are looked at to see whether a branch went forward or was rewritten
 FIRST_SECONDS = 900.0  # a server that cannot filter sends every file of the commit
@@ -152,7 +153,7 @@ class Clone:
     async def _look(self) -> str:
         """What the remote says of the branch: one short answer, whatever the repository's size."""
         words = [f"refs/heads/{self._given_branch}"] if self._given_branch else ["HEAD"]
-        done = await self._git("ls-remote", "--symref", "origin", *words, seconds=FETCH_SECONDS)
+        done = await self._git("ls-remote", "--symref", "origin", *words, seconds=ASK_SECONDS)
         lines = [line.split("\t") for line in done.out.decode(errors="replace").splitlines()]
         if not self._given_branch:
             named = [left for left, *right in lines if left.startswith("ref: refs/heads/") and right == ["HEAD"]]

@@ -19,7 +19,7 @@ def read_state(path: Path, url: str, file: str) -> tuple[str | None, str | None]
     return None, None
 
 
-def write_state(path: Path, url: str, file: str, commit: str, revision: str) -> None:
+def write_state(path: Path, url: str, file: str, commit: str | None, revision: str | None) -> None:
     """Raises OSError."""
     known = {"url": url, "path": file, "commit": commit, "revision": revision}
     write_atomically(path, json.dumps(known, indent=1).encode())

@@ -15,6 +15,7 @@ import pytest
 from reconciler.events import Events
 from reconciler.settings import Followed
 from reconciler.source import Following
+from reconciler.source import following as module
 from reconciler.source.following import RemoteUnreachable
 from reconciler.web.answers import ApiError
 from reconciler.web.edits import create_queue, set_counts
@@ -389,6 +390,24 @@ async def test_a_rollback_is_a_commit_with_the_old_bytes(site: Site) -> None:
     await site.following.replace(TEXT.encode(), Origin("rollback", None, "roll back to 1a2b3c4d"))
     assert site.remote.log("%s", "main") == ["roll back to 1a2b3c4d", "scale emails/echo 2 → 1", "start"]
     assert site.text == TEXT
+
+
+async def test_a_remote_that_hangs_holds_up_no_write_for_long_and_leaves_no_process(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.look()
+    hang = site.folder / "hang"
+    hang.write_text(f"#!/bin/sh\necho $$ > {site.folder}/pid\nexec sleep 600\n")
+    hang.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(hang))
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+    site.following = site.made("ssh://git@example.org/repo.git")
+    async with site.running():
+        await site.until(lambda: (site.folder / "pid").exists() and bool((site.folder / "pid").read_text()))
+        with pytest.raises(RemoteUnreachable, match="does not answer"):
+            await site.scale()
+    pid = int((site.folder / "pid").read_text())
+    await site.until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 # -- signatures and secrets ------------------------------------------------------------------------------------------

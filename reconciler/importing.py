@@ -67,7 +67,6 @@ def draft(seen: ObservedBroker) -> Draft:
         add(made, "policies", policy.name, [policy_entry(policy)], partial(why_not_policy, policy))
     drop_strange_dead_letters(made)
     add_bindings(made, seen.bindings or ())
-    settle(made)
     for policy in carried.values():
         fold(made, policy, seen)
     return made
@@ -81,16 +80,6 @@ def add(made: Draft, section: str, name: str, forms: list[Entry], why_not: Calla
     made.forms[section][name] = forms
     while (forms := made.forms[section].get(name, [])) and (reason := why_not(forms[0])):
         made.give_up(section, name, reason)
-
-
-def settle(made: Draft) -> None:
-    """Rules about several entries, such as circles, are the file's own: whoever breaks one takes its next form."""
-    for _ in range(sum(len(forms) for section in made.forms.values() for forms in section.values()) + 1):
-        faults = faults_of(Desired, made.data())
-        for (section, name, *_), message in faults:
-            made.give_up(section, name, message)
-        if not faults:
-            return
 
 
 def faults_of(model: Any, data: Any) -> list[tuple[tuple[str, ...], str]]:

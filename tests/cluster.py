@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import subprocess
+import threading
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -113,5 +116,72 @@ class Cluster:
         """The number of the node of that name."""
         return next(number for number, node in enumerate(self._nodes) if node.name == name)
 
+    @property
+    def amqp_ports(self) -> list[int]:
+        return [node.amqp_port for node in self._nodes]
+
+    @property
+    def management_ports(self) -> list[int]:
+        return [node.management_port for node in self._nodes]
+
+    @property
+    def credentials(self) -> str:
+        return f"{self._nodes[0].user}:{self._nodes[0].password}"
+
+    def leader_of(self, queue: str, vhost: str) -> int:
+        """The number of the node that leads a quorum queue."""
+        with self.api() as api:
+            found = api.get(f"/api/queues/{quote(vhost, safe='')}/{quote(queue, safe='')}").raise_for_status().json()
+        return self.number_of(found["leader"])
+
+    def make_vhost(self, name: str) -> None:
+        with self.api() as api:
+            api.put(f"/api/vhosts/{quote(name, safe='')}").raise_for_status()
+            full = {"configure": ".*", "write": ".*", "read": ".*"}
+            path = f"/api/permissions/{quote(name, safe='')}/{self._nodes[0].user}"
+            api.put(path, json=full).raise_for_status()
+
     def api(self) -> httpx.Client:
         return httpx.Client(base_url=self.management_url, timeout=20, trust_env=False)
+
+
+class Balancer:
+    """One port of this machine that leads to whichever of `ports` answers first, as in front of most clusters."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self._ports = ports
+        self._server = socket.create_server(("127.0.0.1", nodes.free_ports(1)[0]))
+        self.port: int = self._server.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Balancer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                threading.Thread(target=self._lead, args=(client,), daemon=True).start()
+
+    def _lead(self, client: socket.socket) -> None:
+        for port in self._ports:
+            with suppress(OSError):
+                node = socket.create_connection(("127.0.0.1", port))
+                threading.Thread(target=pump, args=(client, node), daemon=True).start()
+                pump(node, client)
+                return
+        client.close()
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    """Until one of them is closed; then both are."""
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    for end in (source, target):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()

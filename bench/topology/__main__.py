@@ -14,10 +14,11 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
@@ -51,7 +52,7 @@ class Bench:
         self._made += 1
         made = self.node.make_vhost(f"bench-{self._made}")
         yield made
-        with self.node.api() as api:
+        with self.node.api() as api, suppress(httpx.RemoteProtocolError):  # RabbitMQ closes what takes over a minute
             api.delete(f"/api/vhosts/{made.name}", timeout=900)
 
     def run(self) -> Iterator[Row]:

@@ -25,7 +25,7 @@ def queue_of(found: Found) -> ObservedQueue:
         exclusive=bool(found.get("exclusive", False)),
         arguments=found.get("arguments", {}),
         ready=int(found.get("messages_ready") or 0),
-        unacknowledged=found.get("messages_unacknowledged"),  # missing while a large virtual host is being counted
+        unacknowledged=None if found.get("uncounted") else int(found.get("messages_unacknowledged") or 0),
         consumers=found.get("consumers"),
         state=str(found.get("state", "running")).replace("live", "running"),  # of a list without counts
     )

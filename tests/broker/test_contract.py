@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import pika
@@ -21,6 +22,7 @@ from state.desired import Exchange, PolicyRule, Queue
 from state.observed import ObservedBinding, ObservedExchange, ObservedPolicy
 from tests.broker.fake import FakeBroker
 from tests.nodes import TestNode, TestVhost
+from tests.servers import version4_or_skip
 from tests.waiting import async_eventually
 
 
@@ -729,6 +731,26 @@ async def test_a_broker_that_accepts_and_says_nothing_is_given_up_on_within_five
         assert all(isinstance(answer, Temporary) for answer in answers)
         assert time.monotonic() - began < 5
         await broker.close()
+
+
+async def test_what_makes_a_broker_close_the_connection_is_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
+    """RabbitMQ 4.3 answers a transient queue like that; 4.0 does, if its operator says so."""
+    node = TestNode(tmp_path / "strict", version4_or_skip())
+    (node.folder / "conf.d").mkdir(parents=True)
+    (node.folder / "conf.d" / "strict.conf").write_text("deprecated_features.permit.transient_nonexcl_queues = false\n")
+    await asyncio.to_thread(node.start)
+    try:
+        async with broker_at(node) as broker:
+            queues = {f"q{number}": Queue() for number in range(20)} | {"brief": Queue(durable=False)}
+            queues |= {f"p{number}": Queue() for number in range(20)}
+            answers = await asyncio.gather(*(broker.declare(*item) for item in queues.items()), return_exceptions=True)
+            refused = dict(zip(queues, answers, strict=True)).pop("brief")
+            assert isinstance(refused, Refused), refused
+            assert "transient_nonexcl_queues" in str(refused)
+            assert [answer for answer in answers if answer] == [refused]
+            assert (await broker.observe([])).queues.keys() == queues.keys() - {"brief"}
+    finally:
+        await asyncio.to_thread(node.stop)
 
 
 async def test_wrong_credentials_are_said_in_words(vhost: TestVhost) -> None:

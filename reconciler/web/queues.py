@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,8 +39,19 @@ async def list_queues(request: Request) -> Response:
     workers: dict[str, list[ObservedWorker]] = {}
     for worker in context.workers():
         workers.setdefault(worker.pool.queue, []).append(worker)
-    queues = [queue_view(n, seen.get(n), workers.get(n, []), statuses.get(n), context) for n in names]
+    queues = [
+        queue_view(n, seen.get(n), workers.get(n, []), statuses.get(n), context) | dead_letters_view(n, seen, context)
+        for n in names
+    ]
     return answer({"status": "success", "queue_count": len(queues), "queues": queues})
+
+
+def dead_letters_view(name: str, seen: Mapping[str, ObservedQueue], context: Context) -> dict[str, Any]:
+    """Where its failed messages go, and how many lie there, with those of others that go there too."""
+    queue = context.loop.intake.in_force.desired.queues.get(name)
+    if queue is None or (dead := dead_letter_of(name, queue)) is None:
+        return {}
+    return {"dead_letters": {"queue": dead, "messages": seen[dead].messages if dead in seen else 0}}
 
 
 # -- create ------------------------------------------------------------------------------------------------------

@@ -144,6 +144,21 @@ def test_a_paused_queue_is_shown_as_paused_and_not_as_broken(system: System, pag
     expect(emails).to_contain_text("Synced")
 
 
+def test_an_opened_queue_tells_its_dead_letters(system: System, page: Page) -> None:
+    retry = "retry: {attempts: 2, delays: [10ms]}"
+    system.worker("fail", SAY.replace("class Say", "class Fail").replace("message =", "raise LookupError;"))
+    system.write(f"version: 1\nqueues:\n  orders: {{{retry}, workers: {{fail: 1}}}}\n  plain: {{}}\n")
+    system.settled()
+    system.publish("orders", {"name": "x"})
+    page.goto(system.url)
+    link = opened(page, "orders").get_by_role("link", name="1 in orders.dead")
+    expect(link).to_be_visible()
+    assert system.get(str(link.get_attribute("href"))).json()["groups"][0]["exception"] == "LookupError"
+    expect(opened(page, "plain").get_by_text("Dead letters")).to_be_hidden()
+    page.set_viewport_size(PHONE)
+    assert sideways(page) == 0
+
+
 def test_an_autoscaled_pool_shows_its_number_and_why_in_place_of_the_buttons(system: System, page: Page) -> None:
     scale = "{min: 1, max: 4, backlog: 100}"
     system.write(f"version: 1\nqueues:\n  emails:\n    workers:\n      echo: {{autoscale: {scale}}}\n      say: 1\n")

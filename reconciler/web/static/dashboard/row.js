@@ -176,6 +176,10 @@ class Detail {
       this.values[label] = el("dd");
       this.facts.append(el("div", {}, el("dt", {}, label), this.values[label]));
     }
+    this.dead = el("a", { target: "_blank", rel: "noopener" });
+    this.values["Dead letters"] = el("dd", {}, this.dead);
+    this.deadFact = el("div", { hidden: true }, el("dt", {}, "Dead letters"), this.values["Dead letters"]);
+    this.facts.append(this.deadFact);
     this.none = el("p", { class: "detail-none", hidden: true });
     this.pools = el("div", { class: "pools" });
     this.why = new Why(queue.name);
@@ -191,9 +195,20 @@ class Detail {
     setText(this.values.Messages, messages(queue));
     setText(this.values["At the broker"], place(queue));
     setText(this.values.Arguments, visible(argumentsOf(queue)));
+    this.updateDead(queue);
     setHidden(this.none, queue.pools.length > 0);
     setText(this.none, queue.managed ? "No workers are declared for this queue." : "This queue is not in queues.yaml; it is shown, and left alone.");
     this.updatePools(queue, now);
+  }
+
+  /** How many of its messages have failed for good, with the way to what is known of them. */
+  updateDead(queue) {
+    const dead = queue.seen?.dead_letters;
+    setHidden(this.deadFact, !dead);
+    if (!dead) return;
+    setText(this.dead, `${exact(dead.messages)} in ${visible(dead.queue)}`);
+    setAttribute(this.dead, "href", `/queue/dead-letters/${encodeURIComponent(queue.name)}`);
+    setAttribute(this.dead, "title", "By reason, exception and worker, as JSON");
   }
 
   updatePools(queue, now) {

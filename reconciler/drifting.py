@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from loguru import logger as log
 
 from reconciler.actions import Result
-from reconciler.diff import BindingMissing, Change, foreign_bindings, wanted_topology
+from reconciler.diff import BindingMissing, Change, Wanted, foreign_bindings
 from reconciler.drift import Drift
 from reconciler.events import Events
 from reconciler.reached import Drifted, Reached
@@ -46,11 +46,15 @@ class Drifting:
         self._reached.pop(observed.identity, None)
 
     def look(
-        self, changes: Sequence[Change], drifts: Sequence[Drifted], desired: Desired, observed: ObservedBroker
+        self,
+        changes: Sequence[Change],
+        drifts: Sequence[Drifted],
+        desired: Desired,
+        wanted: Wanted,
+        observed: ObservedBroker,
     ) -> bool:
         """Takes in what a turn saw; was there a drift that was not seen before?"""
         ours = self._ledger.holdings(observed.identity)
-        wanted = wanted_topology(desired, observed, ours)
         reached = self._of(observed)
         reached.look(changes, drifts, desired, wanted)
         try:

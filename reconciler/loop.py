@@ -22,7 +22,7 @@ from reconciler.autoscale import Decision
 from reconciler.backoff import backoff
 from reconciler.basis import at_stake, basis_of
 from reconciler.broker.broker import Broker
-from reconciler.diff import Change, RestartWish, Wishes, diff
+from reconciler.diff import Change, RestartWish, Wanted, Wishes, diff, wanted_topology
 from reconciler.drift import DriftHistory
 from reconciler.drifting import Drifting
 from reconciler.errors import BrokerUnreachable, ReconcilerError
@@ -75,6 +75,7 @@ class Decided:
     plan: Plan
     changes: Sequence[Change]
     drifts: Sequence[Drifted]
+    wanted: Wanted
 
 
 class Loop:
@@ -236,7 +237,7 @@ class Loop:
             self.asked.answer(await self._review(reading, observed, requests))
         decided = self._decide(reading, observed, requests)
         if observed is not None and self._drifting.look(
-            decided.changes, decided.drifts, reading.in_force.desired, observed
+            decided.changes, decided.drifts, reading.in_force.desired, decided.wanted, observed
         ):
             trigger = "drift"
         await self.intake.remembered()
@@ -276,6 +277,7 @@ class Loop:
         ours = self.ledger.holdings(observed.identity) if observed else Holdings()
         desired, now = reading.in_force.desired, time.time()
         still = self._standing_still(observed)
+        wanted = wanted_topology(desired, observed, ours) if observed else Wanted()
         changes = diff(
             desired,
             observed,
@@ -283,6 +285,7 @@ class Loop:
             specs_of(desired, self._runtime, reading.in_force.code),
             self.supervisor.observe(),
             Wishes(self._counts(desired, now, still), {*desired.paused(now), *still}, self.restarts),
+            wanted,
         )
         under_way = self._under_way(observed)
         changes = [change for change in changes if queue_of(change) not in under_way]
@@ -300,7 +303,7 @@ class Loop:
             drifts=drifts,
         )
         plan = self._attempts.holding_back(make_plan(changes, context), time.monotonic())
-        return Decided(plan, changes, drifts)
+        return Decided(plan, changes, drifts, wanted)
 
     async def _review(self, reading: Reading, observed: ObservedBroker | None, requests: Mapping[str, bool]) -> Review:
         """A plan with live counts of all messages that it could cost."""

@@ -56,6 +56,7 @@ class Desired(Model):
     queues: dict[QueueName, Queue]
     policies: dict[PolicyName, PolicyRule] = Field(default_factory=dict)
     _all: tuple[dict[str, Queue], dict[str, Queue]] | None = PrivateAttr(default=None)
+    _bound: tuple[dict[str, Queue], dict[str, Exchange], frozenset[ObservedBinding]] | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -86,6 +87,11 @@ class Desired(Model):
 
     def all_bindings(self) -> frozenset[ObservedBinding]:
         """What the queues and the exchanges list, as the broker is to show it."""
+        if self._bound is None or self._bound[0] is not self.queues or self._bound[1] is not self.exchanges:
+            self._bound = self.queues, self.exchanges, self._bindings()
+        return self._bound[2]
+
+    def _bindings(self) -> frozenset[ObservedBinding]:
         destinations: list[tuple[Kind, str, list[Binding]]] = [
             *(("queue", name, queue.bindings) for name, queue in self.queues.items()),
             *(("exchange", name, exchange.bindings) for name, exchange in self.exchanges.items()),

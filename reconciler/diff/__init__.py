@@ -83,14 +83,20 @@ def diff(
     specs: Mapping[Pool, WorkerSpec],
     workers: Iterable[ObservedWorker],
     wishes: Wishes = NO_WISHES,
+    wanted: Wanted | None = None,
 ) -> list[Change]:
-    """All differences, the broker's first. `seen` is None while it cannot be seen: then only pools are compared."""
-    changes = list(diff_topology(desired, seen, ours)) if seen is not None else []
+    """All differences, the broker's first. `seen` is None while it cannot be seen: then only pools are compared.
+
+    `wanted`: what `wanted_topology` says of the same, for those who know it already.
+    """
+    changes = list(diff_topology(desired, seen, ours, wanted)) if seen is not None else []
     return changes + list(diff_pools(desired, specs, workers, wishes))
 
 
-def diff_topology(desired: Desired, seen: ObservedBroker, ours: Holdings) -> Iterator[Change]:
-    wanted = wanted_topology(desired, seen, ours)
+def diff_topology(
+    desired: Desired, seen: ObservedBroker, ours: Holdings, wanted: Wanted | None = None
+) -> Iterator[Change]:
+    wanted = wanted or wanted_topology(desired, seen, ours)
     going = leaving(desired, ours)
     staying = {OUR_POLICIES + name for kind, name in going if kind == "queue" and name in seen.queues}
     yield from diff_policies(wanted.policies, seen.policies, ours.policies - staying)
@@ -128,8 +134,9 @@ def gone_or_kept(desired: Desired, wanted: Wanted, seen: ObservedBroker, ours: H
         unwanted = ours.exchanges.keys() - desired.exchanges.keys()
         gone.exchanges = {n: ours.exchanges[n] for n in unwanted if n not in seen.exchanges or ("exchange", n) in kept}
     if seen.bindings is not None and seen.management:
-        there = {binding.key for binding in seen.bindings}
-        for key in ours.bindings - {binding.key for binding in wanted.bindings}:
+        unlisted = ours.bindings - {binding.key for binding in wanted.bindings}
+        there = {binding.key for binding in seen.bindings} if unlisted else set()
+        for key in unlisted:
             binding = binding_of(key)
             if key not in there or (binding.destination_type, binding.destination) in kept:
                 gone.bindings.add(key)

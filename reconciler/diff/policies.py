@@ -113,7 +113,7 @@ def wanted_policies(
 def rule_for(name: str, queue: Queue, definition: Mapping[str, Any], others: Iterable[ObservedPolicy]) -> PolicyRule:
     matching = [policy for policy in others if matches(policy, name, queue.type)]
     below = applying(matching, name, queue.type)
-    return PolicyRule(
+    return PolicyRule.model_construct(  # of what was checked already, ten thousand times in a large file
         pattern=exactly([name]),
         apply_to="queues",
         priority=max([OWN_PRIORITY, *(policy.priority + 1 for policy in matching)]),

@@ -32,7 +32,7 @@ class Stat:
 def read_stat(pid: int) -> Stat | None:
     """The process as it is now, None if there is no such process."""
     try:
-        raw = Path(f"/proc/{pid}/stat").read_bytes()
+        raw = _read(f"/proc/{pid}/stat")
     except OSError:
         return None
     fields = raw[raw.rindex(b")") + 2 :].split()  # the name before it may hold spaces and parentheses
@@ -61,9 +61,9 @@ def code_of_zombie(pid: int) -> int | None:
 
 def pids() -> Iterator[int]:
     """Every process there is at about this time."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            yield int(entry.name)
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            yield int(name)
 
 
 def groups() -> set[int]:
@@ -76,7 +76,7 @@ def groups() -> set[int]:
 def environ_of(pid: int, key: str) -> str | None:
     """One variable of the environment a process was started with; None without it, or if it may not be read."""
     try:
-        raw = Path(f"/proc/{pid}/environ").read_bytes()
+        raw = _read(f"/proc/{pid}/environ")
     except OSError:
         return None
     prefix = f"{key}=".encode()
@@ -84,6 +84,12 @@ def environ_of(pid: int, key: str) -> str | None:
         if entry.startswith(prefix):
             return entry[len(prefix) :].decode(errors="replace")
     return None
+
+
+def _read(path: str) -> bytes:
+    """All of it; a third of what pathlib takes, for those who look at a thousand processes."""
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
 @cache

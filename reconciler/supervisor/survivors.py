@@ -45,14 +45,16 @@ class Survivors:
 def find_survivors(records: Records, owner: str, zygotes: Zygotes, cgroups: Cgroups) -> Survivors:
     """Opens a pidfd on each that lives, files the dead as ended, and kills what dead workers left behind."""
     found = Survivors()
+    taken: set[tuple[Pool, int]] = set()
     for record in sorted(records.load(), key=lambda record: -record.started_at):
         cgroups.know(record.cgroup)
         process = _hold(record, zygotes, cgroups)
         if process is None:
             _file_as_ended(records, record, zygotes)
-        elif record.stopping or (record.spec.pool, record.slot) in found.slots:
+        elif record.stopping or (record.spec.pool, record.slot) in taken:
             found.drain.append(process)
         else:
+            taken.add((record.spec.pool, record.slot))
             found.adopt.append(process)
     _look_for_marks(found, owner, zygotes, cgroups)
     return found
@@ -105,12 +107,12 @@ def _code_of(record: Record, zygotes: Zygotes) -> int | None:
 
 def _look_for_marks(found: Survivors, owner: str, zygotes: Zygotes, cgroups: Cgroups) -> None:
     marked = _marked(owner)
-    known = found.pids
+    known, taken = found.pids, found.slots
     for pid, mark in marked.items():
         stat = proc.read_stat(pid)
         if not stat or not stat.alive or stat.session in known:
             continue
-        if stat.session == pid and (mark.pool, mark.slot) not in found.slots:
+        if stat.session == pid and (mark.pool, mark.slot) not in taken:
             found.drain.extend(_hold_unrecorded(stat, mark, zygotes, cgroups))
         elif stat.session != pid and stat.session not in marked:
             kill_if(pid, stat.session, str(mark))

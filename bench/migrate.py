@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,6 +34,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--rate", type=float, default=200.0, help="messages a second of each of two publishers")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the broker is stopped
     with tempfile.TemporaryDirectory() as folder:
         node = TestNode(Path(folder) / "node")
         node.start()
@@ -86,6 +89,7 @@ def by_hand(node: TestNode, rate: float) -> None:
             channel = connection.channel()
             for number in range(tries):
                 wait(1.0)
+                kept |= set(emptied(vhost))
                 kind = {"x-queue-type": "quorum"} if number % 2 == 0 else {}
                 kept |= set(emptied(vhost))
                 channel.queue_delete("orders")
@@ -100,12 +104,9 @@ def by_hand(node: TestNode, rate: float) -> None:
 def emptied(vhost: TestVhost) -> list[bytes]:
     """What is in the queue now, taken out."""
     with pika.BlockingConnection(pika.URLParameters(vhost.amqp_url)) as connection:
-        channel, found = connection.channel(), []
-        while True:
-            method, _, body = channel.basic_get("orders", auto_ack=True)
-            if method is None:
-                return found
-            found.append(body)
+        channel = connection.channel()
+        ready = channel.queue_declare("orders", passive=True).method.message_count
+        return [channel.basic_get("orders", auto_ack=True)[2] for _ in range(ready)]
 
 
 def ours(node: TestNode, folder: Path, count: int, rate: float, plain: float) -> None:

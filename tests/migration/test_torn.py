@@ -161,3 +161,56 @@ async def test_torn_at_every_call_or_every_line_of_its_journal_it_goes_on_and_no
     assert wanted - set(found) == set()
     assert set(found) - wanted == set(), "nothing of ours is left in it"
     assert first_seen(found, "old") == list(range(1, BACKLOG + 1))
+
+
+async def test_one_that_goes_back_leaves_everything_as_it_was(site: Site) -> None:
+    site.make("classic")
+    both = publishers(site.vhost.amqp_url, "orders", "events", "order.new", RATE)
+    while next(Journal(site.folder).load()).step != "replace":
+        await site.live(everywhere=False)
+    broker = Broker(site.vhost.amqp_url, site.vhost.management_url)
+    with pika.BlockingConnection(pika.URLParameters(site.vhost.amqp_url)) as connection:
+        channel = connection.channel()
+        channel.basic_qos(prefetch_count=1)
+        channel.basic_consume("orders", lambda *_: None)
+        (record,) = Journal(site.folder).load()
+        bench, mover = broker.workbench(), broker.mover()
+        await Migration(record, Journal(site.folder), bench, mover, asyncio.Lock(), lambda _: 0).run()
+    await asyncio.gather(bench.close(), mover.close(), broker.close())
+    assert "consumers that are not ours" in str(record.back)
+    confirmed = set().union(*(publisher.stop() for publisher in both))
+    assert site.vhost.queues().keys() == {"orders"}
+    assert site.vhost.queues()["orders"]["type"] == "classic"
+    assert site.bindings() == {("", "orders"), *(("events", key) for key in BOUND)}
+    assert not site.is_tracing()
+    found = set(take_all(site.vhost.amqp_url, "orders"))
+    assert found == confirmed | {f"old:{number}".encode() for number in range(1, BACKLOG + 1)}
+
+
+@pytest.mark.parametrize(("had", "wanted"), [("stream", "quorum"), ("classic", "stream")])
+async def test_streams_are_copied_and_filled(site: Site, had: str, wanted: str) -> None:
+    site.make(had)
+    Journal(site.folder).save(Record("orders", "here", Shape(wanted, True), Shape(had, True)))
+    await done(lambda: site.live(everywhere=False))
+    assert site.vhost.queues().keys() == {"orders"}
+    assert site.vhost.queues()["orders"]["type"] == wanted
+    found = read_all(site.vhost, BACKLOG)
+    assert first_seen(found, "old") == list(range(1, BACKLOG + 1))
+
+
+def read_all(vhost: TestVhost, count: int) -> list[bytes]:
+    """The first `count` different messages of a queue or a stream."""
+    found: list[bytes] = []
+    with pika.BlockingConnection(pika.URLParameters(vhost.amqp_url)) as connection:
+        channel = connection.channel()
+        channel.basic_qos(prefetch_count=100)
+        is_stream = vhost.queues()["orders"]["type"] == "stream"
+        arguments = {"x-stream-offset": "first"} if is_stream else None
+        for method, _, body in channel.consume("orders", inactivity_timeout=20, arguments=arguments):
+            assert method is not None, f"only {len(set(found))} came"
+            found.append(body)
+            channel.basic_ack(method.delivery_tag)
+            if len(set(found)) == count:
+                break
+        channel.cancel()
+    return found

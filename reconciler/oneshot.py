@@ -16,7 +16,7 @@ from reconciler.adoption import Adoptable, adoption, all_adoptable
 from reconciler.apply import World, apply
 from reconciler.basis import at_stake, basis_of
 from reconciler.broker.broker import Broker
-from reconciler.diff import diff_topology
+from reconciler.diff import diff_topology, wanted_topology
 from reconciler.errors import BrokerUnreachable, ReconcilerError
 from reconciler.modules import RESERVED
 from reconciler.plan import Context, Plan, Result, make_plan
@@ -116,9 +116,9 @@ class Sight:
         return self.plans[word]
 
     def _plan(self, word: Word) -> Plan:
-        ours, seen = self.ours, self.broker
-        changes = list(diff_topology(self.desired, seen, ours))
-        drifts = Reached(self.ledger.reached.get(seen.identity)).drifted(changes, self.desired)
+        ours = self.ours
+        changes = list(diff_topology(self.desired, self.broker, ours))
+        drifts = self._reached().drifted(changes, self.desired)
         context = Context(
             owned=len(ours.queues),
             confirmed=word.covers(self.revision),
@@ -129,6 +129,16 @@ class Sight:
             drifts=drifts,
         )
         return make_plan(changes, context)
+
+    def _reached(self) -> Reached:
+        return Reached(self.ledger.reached.get(self.broker.identity))
+
+    def remember(self) -> None:
+        """Notes what is as the file says, where the file wants drift reported: the next look then knows it."""
+        changes, reached = list(diff_topology(self.desired, self.broker, self.ours)), self._reached()
+        wanted = wanted_topology(self.desired, self.broker, self.ours)
+        reached.look(changes, reached.drifted(changes, self.desired), self.desired, wanted)
+        self.ledger.remember_reached(self.broker.identity, reached.kept)
 
     def review(self, word: Word = Word()) -> Review:
         plan, ours = self.plan(word), self.ours
@@ -188,6 +198,7 @@ def apply_once(
                 review = sight.review(word)
                 if all(r.error for r in results):
                     await asyncio.sleep(1)
+            sight.remember()
             return review
         finally:
             await broker.close()

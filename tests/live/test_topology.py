@@ -308,3 +308,22 @@ def test_a_queue_is_created_with_all_of_it_over_rest_and_listed_so(site: Site) -
     assert "a stream queue has no message_ttl" in wrong.text
     assert site.delete("made").status_code == 200
     eventually(lambda: "reconciler.made" not in policies(site), within=10)
+
+
+def test_on_rabbitmq_4_apply_alone_brings_it_all_and_what_the_broker_adds_is_no_drift(
+    broker4: TestNode, tmp_path: Path
+) -> None:
+    with site_on(broker4, tmp_path) as site:
+        site.write(FILE)
+        done = site.cli("apply", "--yes")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert bindings(site) == WHOLE
+        eventually(lambda: effective(site, "orders").get("delivery-limit") == 7, within=10)
+        plan = site.cli("plan")
+        assert (plan.returncode, plan.stdout.strip().splitlines()[0]) == (0, "nothing to do")
+        with storm(site) as connection, connection.channel() as channel:
+            channel.queue.unbind("shown", "events", "shown")
+        plan = site.cli("plan")
+        assert "drift: report only shows it" in plan.stdout, "without a daemon, too"
+        assert site.cli("apply", "--yes").returncode == 1
+        assert ("events", "shown", "shown") not in bindings(site)

@@ -236,6 +236,19 @@ def test_a_fault_in_the_file_is_shown_with_its_place(system: System, page: Page)
     expect(page.locator("#faults")).to_be_hidden()
 
 
+def test_what_the_broker_will_not_do_is_folded_away_and_opens(system: System, page: Page) -> None:
+    system.write("version: 1\nqueues:\n  emails: {arguments: {x-mesage-ttl: 5}}\n")
+    page.goto(system.url)
+    title = page.locator("#warnings-title")
+    expect(title).to_contain_text("will not do 1 thing as queues.yaml says")
+    expect(page.locator("#warnings-list")).to_be_hidden()
+    title.click()
+    expect(page.locator("#warnings-list")).to_contain_text("queues.emails.arguments.x-mesage-ttl")
+    expect(page.locator("#warnings-list")).to_contain_text("did you mean x-message-ttl?")
+    system.write("version: 1\nqueues:\n  others: {}\n")
+    expect(page.locator("#warnings")).to_be_hidden(timeout=20_000)
+
+
 def test_many_deletions_wait_for_a_confirmation_that_names_them(system: System, page: Page) -> None:
     names = ["a", "b", "c", "d", "e"]
     system.write("version: 1\nqueues:\n" + "".join(f"  {name}: {{on_remove: delete}}\n" for name in names))

@@ -23,6 +23,7 @@ export class Head {
     setText($("messages-sum"), count(sum.messages));
     this.blind(status.broker);
     this.faults(status);
+    this.warnings(status);
     this.tick(now);
   }
 
@@ -67,6 +68,18 @@ export class Head {
     if (this.faultText === text) return;
     this.faultText = text;
     $("faults-list").replaceChildren(...faults.map(faultLine));
+  }
+
+  /** What this version of RabbitMQ will refuse, or do otherwise. Folded: some of it stays for as long as the file does. */
+  warnings({ warnings = [], broker }) {
+    setHidden($("warnings"), warnings.length === 0);
+    const things = plural(warnings.length, "thing");
+    setText($("warnings-title"), `RabbitMQ ${broker.version ?? ""} will not do ${things} as queues.yaml says`);
+    const text = JSON.stringify(warnings);
+    if (this.warningText === text) return;
+    this.warningText = text;
+    const lines = warnings.map(({ path, message, severity }) => `${path}: ${severity === "error" ? "refused: " : ""}${message}`);
+    $("warnings-list").replaceChildren(...lines.map(faultLine));
   }
 }
 

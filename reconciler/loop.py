@@ -313,7 +313,8 @@ class Loop:
             plan = self._plan(reading, observed, requests)
         ours = self.ledger.holdings(observed.identity) if observed else Holdings()
         basis = basis_of(reading.in_force.revision, desired, plan, observed, ours, requests)
-        unmanaged = unmanaged_queues(observed, {**desired.all_queues(), **ours.queues})
+        beside = dict.fromkeys(self.migrations.made()) if self.migrations else {}
+        unmanaged = unmanaged_queues(observed, {**desired.all_queues(), **ours.queues, **beside})
         return Review(plan, basis, reading.in_force.revision, observed, unmanaged, self.supervisor.observe())
 
     def _meet(self, observed: ObservedBroker) -> None:

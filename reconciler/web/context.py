@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -57,6 +57,10 @@ class Context:
         self.reviewed[review.digest] = review.basis
         while len(self.reviewed) > REMEMBERED:
             del self.reviewed[next(iter(self.reviewed))]
+
+    def migrating(self) -> Collection[str]:
+        """The queues that are being replaced by others of their name."""
+        return self.loop.migrations.under_way() if self.loop.migrations else ()
 
     async def observe(self) -> dict[str, ObservedQueue]:
         """The broker's queues now. Raises BrokerUnreachable."""

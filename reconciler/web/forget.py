@@ -11,7 +11,7 @@ from reconciler.loop import Turn
 from reconciler.web.answers import ApiError, answer, invalid, read_json, wait_of
 from reconciler.web.context import Context, Write, context_of, writes_file
 from reconciler.web.edits import no_such_queue, remove_queue
-from reconciler.web.queues import refuse_protected
+from reconciler.web.queues import refuse_migrating, refuse_protected
 from state.desired import Desired
 from state.ledger import Holdings
 from state.observed import binding_of
@@ -74,12 +74,6 @@ def refuse_implied(name: str, desired: Desired) -> None:
     users = [user for user, queue in desired.queues.items() if queue.dead_letter == name]
     if users and name not in desired.queues:
         raise ApiError(409, f"queue {name} is the dead-letter queue of {users[0]} (change dead_letter there first)")
-
-
-def refuse_migrating(name: str, context: Context) -> None:
-    migrations = context.loop.migrations
-    if migrations is not None and name in migrations.under_way():
-        raise ApiError(409, f"queue {name} is being migrated (try again when that is done: see GET /status)")
 
 
 def is_forgotten(turn: Turn, name: str, context: Context) -> bool:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.diff import Properties, compare
+from reconciler.errors import NoSuchQueue, Refused
 from reconciler.loop import Turn
 from reconciler.machine import faults_here
 from reconciler.web.answers import ApiError, answer, flag_of, invalid, read_json, text_field, wait_of
@@ -146,9 +147,24 @@ async def publish(request: Request) -> Response:
     data = json.dumps(content).encode()
     if len(data) > MAX_MESSAGE:
         raise ApiError(413, f"the message has {len(data):,} bytes (RabbitMQ takes {MAX_MESSAGE:,}; send a reference)")
-    await context.loop.broker.publish(name, data, properties)
+    await published(name, data, properties, context)
     return answer({"message": "Message published", "queue": name, "message_id": message_id})
 
+
+async def published(name: str, data: bytes, properties: pika.BasicProperties, context: Context) -> None:
+    """A queue that is being migrated is away for a moment: that is not the caller's to know."""
+    deadline = time.monotonic() + GAP_SECONDS
+    while True:
+        try:
+            await context.loop.broker.publish(name, data, properties)
+            return
+        except (NoSuchQueue, Refused):
+            if name not in context.migrating() or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.05)
+
+
+GAP_SECONDS = 4.0  # for a queue to be there again while it is migrated
 
 # RabbitMQ 4's default. One message that is too large closes the channel, and takes the confirms of all others along.
 MAX_MESSAGE = 16 * 1024 * 1024
@@ -233,6 +249,7 @@ async def clear(request: Request) -> Response:
     context, name, seconds = context_of(request), request.path_params["queue_name"], wait_of(request)
     deadline = time.monotonic() + seconds
     refuse_stream(name, await context.loop.intake.newest())
+    refuse_migrating(name, context)
     before = sum(w.running for w in context.workers(name))
     write = await context.write(zero_all(name), request)
     stopped = await write.converged(lambda _: not any(w.running for w in context.workers(name)), seconds)
@@ -281,6 +298,11 @@ async def delete(request: Request) -> Response:
     text = "deleted" if done else f"has left the file; it goes as soon as it may{why_not_yet(name, context)}"
     body = {"message": f"Queue {name} {text}", "queue_name": name, "revision": write.revision, "converged": done}
     return answer(body, 200 if done else 202)
+
+
+def refuse_migrating(name: str, context: Context) -> None:
+    if name in context.migrating():
+        raise ApiError(409, f"queue {name} is being migrated (try again when that is done: see GET /status)")
 
 
 def refuse_protected(name: str, desired: Desired, context: Context) -> None:

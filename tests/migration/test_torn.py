@@ -163,6 +163,18 @@ async def test_torn_at_every_call_or_every_line_of_its_journal_it_goes_on_and_no
     assert first_seen(found, "old") == list(range(1, BACKLOG + 1))
 
 
+async def test_on_rabbitmq_4_it_is_the_same(vhost4: TestVhost, tmp_path: Path) -> None:
+    site = Site(vhost4, tmp_path)
+    site.make("classic")
+    both = publishers(vhost4.amqp_url, "orders", "events", "order.new", RATE)
+    await done(lambda: site.live(everywhere=False))
+    confirmed = set().union(*(publisher.stop() for publisher in both))
+    assert vhost4.queues()["orders"]["type"] == "quorum"
+    assert site.bindings() == {("", "orders"), *(("events", key) for key in BOUND)}
+    found = set(take_all(vhost4.amqp_url, "orders"))
+    assert found == confirmed | {f"old:{number}".encode() for number in range(1, BACKLOG + 1)}
+
+
 async def test_one_that_goes_back_leaves_everything_as_it_was(site: Site) -> None:
     site.make("classic")
     both = publishers(site.vhost.amqp_url, "orders", "events", "order.new", RATE)

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,6 @@ class Moody(BaseWorker):
         attempt = (properties.headers or {}).get("x-reconciler-attempt", 0)
         with open(Path(os.environ["OUT"]) / "tries", "a") as file:
             file.write(f"{name} {attempt} {time.time()} {method.routing_key}\\n")
-        if kind == "back":
-            return ch.basic_nack(method.delivery_tag)
         if kind == "bad" or (kind == "shaky" and attempt < 2):
             raise LookupError(f"no {name}")
         return True
@@ -268,14 +265,3 @@ def test_bad_questions_are_answered(site: Site) -> None:
     done = site.post("/queue/redrive/orders", {"message_ids": ["x"]}).json()
     assert (done["moved"], done["left"]) == (0, 1)
     assert done["why"][0]["message_ids"] == ["x"]
-
-
-def test_poison_is_never_hot(site: Site) -> None:
-    site.write("version: 1\nqueues:\n  orders: {dead_letter: lost, workers: {moody: 1}}\n")
-    site.start()
-    site.settled()
-    site.send("orders", ["back a"])
-    eventually(lambda: len(tries(site)) >= 3, within=20)
-    began = time.monotonic(), len(tries(site))
-    eventually(lambda: time.monotonic() - began[0] > 3)
-    assert len(tries(site)) - began[1] <= 4

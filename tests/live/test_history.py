@@ -15,7 +15,7 @@ from tests.system import System, revision
 from tests.waiting import eventually
 
 ONE = "version: 1\nqueues:\n  one: {}  # the first\n"
-TWO = "version: 1\nqueues:\n  one: {}  # the first\n  two: {}\n"
+TWO = ONE + "  # a second comment: nothing is deleted on the way back, which might have to be confirmed\n"
 
 
 def revisions(system: System) -> list[dict[str, Any]]:
@@ -150,8 +150,8 @@ def test_the_commands_show_compare_and_go_back(site: System) -> None:
     found = json.loads(site.cli("history", "--json").stdout)
     assert found["in_force"] == two
     now = site.cli("diff", one[:6])
-    assert now.stdout.splitlines()[-1] == "+  two: {}"
-    assert site.cli("diff", two[:6], one[:6]).stdout.splitlines()[-1] == "-  two: {}"
+    assert now.stdout.splitlines()[-1] == f"+{TWO.splitlines()[-1]}"
+    assert site.cli("diff", two[:6], one[:6]).stdout.splitlines()[-1] == f"-{TWO.splitlines()[-1]}"
     assert site.cli("diff", two).stdout == ""
     wrong = site.cli("diff", "0000000")
     assert (wrong.returncode, "there is no revision 0000000" in wrong.stderr) == (1, True)

@@ -55,7 +55,7 @@ class Topology(Protocol):
         """StillInUse while anything is bound to it as its source."""
 
     async def bind(self, binding: ObservedBinding) -> None:
-        """Refused, with its name, if the exchange or the destination is not there."""
+        """NoSuchExchange, with its name, while the exchange or the destination is not there."""
 
     async def unbind(self, binding: ObservedBinding) -> None: ...
 

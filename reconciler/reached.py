@@ -72,8 +72,7 @@ class Reached:
         """Takes in what is as the file says now: all that is wanted, and about which there is no change."""
         differing = {subject for change in changes if (subject := subject_of(change, desired))}
         standing = {drift.subject for drift in drifts if not drift.corrected}
-        now = {subject: value for subject, value in everything(desired, wanted) if subject not in differing}
-        self._last = now | {s: self._last[s] for s in standing if s in self._last}
+        self._last = {subject: value for subject, value in everything(desired, wanted) if subject not in differing}
         self._kept = {s: self._kept[s] for s in standing if s in self._kept} | {
             subject: fingerprint(value)
             for subject, value in self._last.items()

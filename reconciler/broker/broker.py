@@ -199,11 +199,11 @@ class Broker:
         self._agreed.exchanges.pop(name, None)
 
     async def bind(self, binding: ObservedBinding) -> None:
-        """Makes the binding. Refused, with its name, if the exchange or the destination is not there."""
+        """Makes the binding. NoSuchExchange, with the name of what is missing, if it has no exchange or destination."""
         try:
             await self._bind("bind", binding)
-        except (NoSuchExchange, NoSuchQueue) as missing:
-            raise Refused(f"{binding} cannot be bound: {missing}") from None
+        except (NoSuchExchange, NoSuchQueue) as missing:  # which may be somebody else's, and come later
+            raise NoSuchExchange(f"{binding} cannot be bound: {missing} (list it in queues.yaml)") from None
         self._agreed.bindings.add(binding)
 
     async def unbind(self, binding: ObservedBinding) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pika
 
 from reconciler.broker.agreed import Agreed
-from reconciler.errors import Blocked, BrokerUnreachable, NoSuchQueue, Refused, StillInUse, Temporary
+from reconciler.errors import Blocked, BrokerUnreachable, NoSuchExchange, NoSuchQueue, Refused, StillInUse, Temporary
 from reconciler.plan import why_in_use
 from state.desired import Exchange, PolicyRule, Queue
 from state.observed import ObservedBinding, ObservedBroker, ObservedExchange, ObservedPolicy, ObservedQueue
@@ -110,10 +110,10 @@ class FakeBroker:
     async def bind(self, binding: ObservedBinding) -> None:
         self._change(f"bind {binding}")
         if not (binding.source.startswith("amq.") or binding.source in self.exchanges):
-            raise Refused(f"NOT_FOUND - no exchange '{binding.source}'")
+            raise NoSuchExchange(f"NOT_FOUND - no exchange '{binding.source}'")
         known = self._queues if binding.destination_type == "queue" else self.exchanges
         if binding.destination not in known:
-            raise Refused(f"NOT_FOUND - no {binding.destination_type} '{binding.destination}'")
+            raise NoSuchExchange(f"NOT_FOUND - no {binding.destination_type} '{binding.destination}'")
         self.bindings.add(binding)
         self._agreed.bindings.add(binding)
 

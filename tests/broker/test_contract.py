@@ -17,7 +17,7 @@ import pytest
 from reconciler.broker import counts, management
 from reconciler.broker.broker import Broker
 from reconciler.broker.node import free_ports
-from reconciler.errors import Blocked, BrokerUnreachable, NoSuchQueue, Refused, StillInUse, Temporary
+from reconciler.errors import Blocked, BrokerUnreachable, NoSuchExchange, NoSuchQueue, Refused, StillInUse, Temporary
 from state.desired import Exchange, PolicyRule, Queue
 from state.observed import ObservedBinding, ObservedExchange, ObservedPolicy
 from tests.broker.fake import FakeBroker
@@ -543,7 +543,7 @@ async def test_binding_what_is_not_there_is_refused_with_its_name_and_unbinding_
             ObservedBinding("x", "no-q"),
             ObservedBinding("x", "no-y", "exchange"),
         ):
-            with pytest.raises(Refused, match=r"no-[xqy]"):
+            with pytest.raises(NoSuchExchange, match=r"no-[xqy]"):
                 await world.broker.bind(missing)
             await world.broker.unbind(missing)
 

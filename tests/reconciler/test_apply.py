@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from reconciler.actions import Bind, DeclareExchange, DeleteExchange, DeletePolicy, SetPolicy, Unbind
 from reconciler.apply import Result, World, apply
 from reconciler.diff import RestartWish
-from reconciler.errors import BrokerUnreachable, Refused, StillInUse, Temporary
+from reconciler.errors import BrokerUnreachable, NoSuchExchange, Refused, StillInUse, Temporary
 from reconciler.plan import Action, Adjust, Claim, Declare, Delete, Plan, Release, Restart, Start, Stop
-from state.desired import Queue
+from state.desired import Exchange, PolicyRule, Queue
 from state.ledger import Ledger, Owned
+from state.observed import ObservedBinding
 from tests.broker.fake import FakeBroker
 from tests.reconciler.support import POOL, spec, terms, worker
 from tests.supervisor.fake import FakeSupervisor
@@ -143,3 +145,41 @@ async def test_other_limits_reach_a_worker_without_another_process(world: World)
     await done(world, Adjust(terms("other"), 0))
     (after,) = world.supervisor.observe()  # type: ignore[attr-defined]
     assert (after.pid, after.state, after.terms) == (before.pid, before.state, "other")
+
+
+class TestBindings:
+    OLD, NEW = ObservedBinding("e", "q", routing_key="old"), ObservedBinding("e", "q", routing_key="new")
+
+    async def test_an_old_one_goes_once_the_new_one_is_there_and_is_ours_no_more(self, world: World) -> None:
+        broker(world).make("q", Queue())
+        await done(world, DeclareExchange("e", Exchange(), claim=True), Bind(self.OLD, claim=True))
+        assert world.ledger.holdings(HERE).bindings == {self.OLD.key}
+        await done(world, Bind(self.NEW, claim=True), Unbind(self.OLD))
+        assert broker(world).bindings == {self.NEW}
+        assert Ledger.peek(world.ledger.path).holdings(HERE).bindings == {self.NEW.key}
+
+    async def test_an_old_one_stays_while_the_new_one_cannot_be_made(self, world: World) -> None:
+        broker(world).make("q", Queue())
+        broker(world).bindings.add(self.OLD)
+        bound, unbound = await done(world, Bind(self.NEW, claim=True), Unbind(self.OLD))
+        assert isinstance(bound.error, NoSuchExchange)
+        assert isinstance(unbound.error, Temporary)
+        assert broker(world).bindings == {self.OLD}
+
+
+async def test_an_exchange_and_a_policy_are_ours_from_before_they_are_there(world: World) -> None:
+    broker(world).reachable = False
+    rule = PolicyRule(pattern="^q", definition={"max-length": 1})
+    await done(world, SetPolicy("p", rule, claim=True), DeclareExchange("e", Exchange(on_remove="keep"), claim=True))
+    held = Ledger.peek(world.ledger.path).holdings(HERE)
+    assert (held.policies, held.exchanges) == ({"p"}, {"e": Owned("keep")})
+    broker(world).reachable = True
+    await done(world, DeleteExchange("e"), DeletePolicy("p"))
+    assert not Ledger.peek(world.ledger.path).holdings(HERE)
+
+
+async def test_an_exchange_that_somebody_else_made_in_between_is_not_ours(world: World) -> None:
+    await broker(world).declare_exchange("e", Exchange(type="topic"))
+    (result,) = await done(world, DeclareExchange("e", Exchange(), claim=True))
+    assert isinstance(result.error, Refused)
+    assert not world.ledger.holdings(HERE).exchanges

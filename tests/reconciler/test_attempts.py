@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.actions import Action, Bind, DeclareExchange, SetPolicy, Unbind
 from reconciler.apply import Result
 from reconciler.attempts import Attempts
 from reconciler.backoff import backoff
 from reconciler.errors import ReconcilerError, Refused, StillInUse, Temporary
 from reconciler.plan import Declare, Delete, Held, Plan
-from state.desired import Queue
+from state.desired import Exchange, PolicyRule, Queue
+from state.observed import ObservedBinding
 
 ONE, OTHER = Declare("one", Queue(), True), Declare("other", Queue(), True)
 GONE = Delete("gone", "classic", False, 7)
@@ -42,6 +44,33 @@ def test_what_failed_is_held_with_its_reason_and_the_rest_goes_on() -> None:
 def test_a_deletion_that_failed_says_how_many_messages_it_is_about() -> None:
     plan = after(StillInUse("7 in it"), action=GONE).holding_back(Plan((GONE,)), 0.1)
     assert plan.held == (Held("gone", "delete queue gone: 7 in it", 7),)
+
+
+def test_an_old_binding_is_held_with_the_new_one_that_failed_and_others_go() -> None:
+    new, old = ObservedBinding("e", "q", routing_key="new"), ObservedBinding("e", "q", routing_key="old")
+    elsewhere = Unbind(ObservedBinding("e", "other"))
+    attempts = Attempts()
+    attempts.record([Result(Bind(new, True), Temporary("no luck"))], now=0.0)
+    plan = attempts.holding_back(Plan((Bind(new, True), Unbind(old), elsewhere)), 0.1)
+    assert plan.actions == (elsewhere,)
+    assert [held.queue for held in plan.held] == ["q", "q"]
+    assert "not before the new binding is there" in plan.held[1].reason
+
+
+@pytest.mark.parametrize(
+    ("action", "name"),
+    [
+        (DeclareExchange("e", Exchange(), True), "exchange e"),
+        (SetPolicy("p", PolicyRule(pattern="", definition={"max-length": 1}), True), "policy p"),
+        (SetPolicy("reconciler.q", PolicyRule(pattern="", definition={"max-length": 1}), True, ("q",)), "q"),
+        (Bind(ObservedBinding("e", "x", "exchange"), True), "exchange x"),
+    ],
+)
+def test_what_is_held_is_called_by_what_it_is_about(action: Action, name: str) -> None:
+    attempts = Attempts()
+    attempts.record([Result(action, Temporary("no luck"))], now=0.0)
+    (held,) = attempts.holding_back(Plan((action,)), 0.1).held
+    assert held.name == name
 
 
 def test_what_failed_for_now_is_due_again_later_and_later() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -132,8 +133,16 @@ async def test_it_ends_as_any_python_process(tmp_path: Path, make: Callable[...,
         "        concurrent.futures.ThreadPoolExecutor(2).submit(print, 'in a thread').result()\n"
         "        late = lambda: (threading.main_thread().join(), print('after main'))\n"
         "        threading.Thread(target=late).start()\n"
+        "        HELD.write('held'), PACKED.write(b'packed')\n"
+        "        self.own = open(os.environ['WORKERS_FOLDER'] + '/own', 'w')\n"
+        "        self.own.write('own')\n"
+        "        self.me = self\n"
         "    def process",
     )
+    body = (
+        "import gzip\nHELD = open(os.environ['WORKERS_FOLDER'] + '/held', 'w')\n"
+        "PACKED = gzip.open(os.environ['WORKERS_FOLDER'] + '/packed', 'wb')\n"
+    ) + body
     async with supervised(tmp_path / "state") as it:
         it.supervisor.start_worker(make(body=body), 0)
         (worker,) = await ready(it)
@@ -144,6 +153,10 @@ async def test_it_ends_as_any_python_process(tmp_path: Path, make: Callable[...,
         assert found.reason == "stopped"
         text = log_of(found)
         assert text.index("in a thread") < text.index("after main") < text.index("at exit")
+    (folder,) = {path.parent for path in tmp_path.rglob("held")}
+    assert (folder / "held").read_text() == "held"
+    assert (folder / "own").read_text() == "own"
+    assert gzip.decompress((folder / "packed").read_bytes()) == b"packed"
 
 
 async def test_it_has_one_thread_and_is_connected_to_nobody_but_us(

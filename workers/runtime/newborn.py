@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import traceback
+from _io import _IOBase
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from setproctitle import setproctitle
 from .demote import demote
 
 MARKER = "RECONCILER_WORKER"
+inherited_files: list[_IOBase] = []  # those that the module has opened at its import, before they were frozen
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,26 @@ def leave(code: int) -> NoReturn:
         atexit._run_exitfuncs()
     except BaseException:
         traceback.print_exc()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
+    _close_files()
+    gc.collect()  # what the handler held; all that is the zygote's is frozen, and left alone
     os._exit(code & 0xFF)
+
+
+def _close_files() -> None:
+    """All but the standard ones. Some are written through others, as a GzipFile is: those go before C's own."""
+    files = sorted([*inherited_files, *open_files()], key=lambda file: type(file).__module__ == "_io")
+    for file in files:
+        with suppress(Exception):
+            file.flush()
+    for file in files:
+        with suppress(Exception):
+            if file.fileno() > 2:
+                file.close()
+
+
+def open_files() -> list[_IOBase]:
+    """All that the garbage collector knows of, and has not frozen."""
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), _IOBase)]
 
 
 def reset_signals() -> None:

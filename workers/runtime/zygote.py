@@ -29,7 +29,7 @@ from setproctitle import setproctitle
 
 from workers.base import BaseWorker
 
-from . import log, main  # noqa: F401  (all that a worker needs)
+from . import log, main, newborn  # noqa: F401  (all that a worker needs)
 from .loader import Fault, folder, load, stamp_of
 from .newborn import Request, reset_signals
 from .rehearsal import rehearse
@@ -85,6 +85,7 @@ def preload(name: str, own_socket: int) -> Preloaded:
             parsed(os.environ["AMQP_URL"])
         unfit = why_unfit(own_socket, asked)
     gc.collect()
+    newborn.inherited_files.extend(newborn.open_files())
     gc.disable()  # a collection in the child would touch, and so copy, every page
     gc.freeze()
     return Preloaded(unfit, worker, loaded_files())

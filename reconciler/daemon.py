@@ -295,6 +295,8 @@ def sweep(file: DesiredFile, settings: Settings) -> None:
     try:
         file.sweep()
         sweep_atomic(settings.state)
+    except FileNotFoundError:  # a folder that is not there yet
+        pass
     except OSError as error:
         log.warning("temporary files that a killed process left behind stay: {}", error)
 

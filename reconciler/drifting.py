@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from loguru import logger as log
 
@@ -52,8 +52,9 @@ class Drifting:
         desired: Desired,
         wanted: Wanted,
         observed: ObservedBroker,
+        moving: Collection[str] = (),
     ) -> bool:
-        """Takes in what a turn saw; was there a drift that was not seen before?"""
+        """Takes in what a turn saw; was there a drift that was not seen before? `moving`: queues under migration."""
         ours = self._ledger.holdings(observed.identity)
         reached = self._of(observed)
         reached.look(changes, drifts, desired, wanted)
@@ -62,7 +63,9 @@ class Drifting:
         except OSError as error:
             log.warning("the ledger cannot be written, so a restart may mend what is only to be reported: {}", error)
         self.standing = tuple(drifts)
-        self._tell_foreign(foreign_bindings(wanted.bindings, observed, ours), desired)
+        # A migration binds and unbinds the queue itself: until it is done, what was known stands.
+        foreign = {b for b in foreign_bindings(wanted.bindings, observed, ours) if b.destination not in moving}
+        self._tell_foreign(frozenset(foreign | {b for b in self.foreign if b.destination in moving}), desired)
         return self._tell(drifts)
 
     def did(self, results: Iterable[Result], observed: ObservedBroker) -> None:

@@ -236,10 +236,10 @@ class Loop:
         if self.asked is not None and observed is not None:
             self.asked.answer(await self._review(reading, observed, requests))
         decided = self._decide(reading, observed, requests)
-        if observed is not None and self._drifting.look(
-            decided.changes, decided.drifts, reading.in_force.desired, decided.wanted, observed
-        ):
-            trigger = "drift"
+        if observed is not None:
+            moving = [queue.queue for queue in decided.plan.under_way]
+            look = decided.changes, decided.drifts, reading.in_force.desired, decided.wanted, observed, moving
+            trigger = "drift" if self._drifting.look(*look) else trigger
         await self.intake.remembered()
         results = await self._apply(decided.plan, observed)
         if observed is not None:

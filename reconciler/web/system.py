@@ -35,8 +35,8 @@ async def with_git(status: dict[str, Any], context: Context) -> dict[str, Any]:
     data = context.loop.intake.in_force.data
     git = await context.source.view(data)
     commit = await context.source.commit_of(data)
-    if git and git["mode"] == "follow" and status["file_error"]:
-        where = f" (commit {(git['commit'] or '')[:12]})"
+    if git and git["mode"] == "follow" and git["commit"] and status["file_error"]:
+        where = f" (commit {git['commit'][:12]})"
         status = status | {"file_error": "\n".join(line + where for line in status["file_error"].splitlines())}
     return status | {"commit": commit, "git": git}
 

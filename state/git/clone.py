@@ -152,17 +152,34 @@ class Clone:
 
     async def _look(self) -> str:
         """What the remote says of the branch: one short answer, whatever the repository's size."""
-        words = [f"refs/heads/{self._given_branch}"] if self._given_branch else ["HEAD"]
-        done = await self._git("ls-remote", "--symref", "origin", *words, seconds=ASK_SECONDS)
-        lines = [line.split("\t") for line in done.out.decode(errors="replace").splitlines()]
-        if not self._given_branch:
-            named = [left for left, *right in lines if left.startswith("ref: refs/heads/") and right == ["HEAD"]]
-            self.branch = named[0].removeprefix("ref: refs/heads/") if named else None
-        found = [left for left, *right in lines if right == words and not left.startswith("ref:")]
-        if not found or self.branch is None:
+        if self._given_branch:
+            there = {left for left, _ in await self._refs(f"refs/heads/{self._given_branch}")}
+        else:
+            self.branch, there = await self._default()
+        if not there or self.branch is None:
             branch = f"branch {self.branch}" if self.branch else "default branch"
             raise BranchGone(f"there is no {branch} at {self.remote.shown} (push it, or set RECONCILER_GIT_BRANCH)")
-        return found[0]
+        return there.pop()
+
+    async def _default(self) -> tuple[str | None, set[str]]:
+        """The branch that the remote's HEAD names, and its commit. A bare repository that was made by hand may name
+        one that nobody pushed: then its only branch is meant, unless that is another one than was followed before."""
+        heads = await self._refs("--symref", "HEAD")
+        named = [left.removeprefix("ref: refs/heads/") for left, _ in heads if left.startswith("ref: refs/heads/")]
+        if named:
+            return named[0], {left for left, _ in heads if not left.startswith("ref:")}
+        branches = await self._refs("--heads")
+        before = (await self._git.ask("symbolic-ref", "-q", "HEAD")).text if await self.tip() else None
+        if len(branches) != 1 or before not in (None, branches[0][1]):
+            return None, set()
+        return branches[0][1].removeprefix("refs/heads/"), {branches[0][0]}
+
+    async def _refs(self, *words: str) -> list[tuple[str, str]]:
+        options = [word for word in words if word.startswith("--")]
+        names = [word for word in words if not word.startswith("--")]
+        done = await self._git("ls-remote", *options, "origin", *names, seconds=ASK_SECONDS)
+        lines = done.out.decode(errors="replace").splitlines()
+        return [(left, right) for left, _, right in (line.partition("\t") for line in lines) if right]
 
     async def _fetch(self, first: bool) -> None:
         done = await self._git(
@@ -171,6 +188,7 @@ class Clone:
             seconds=FIRST_SECONDS if first else FETCH_SECONDS,
         )  # fmt: skip
         self._filters = "filtering not recognized" not in done.error
+        await self._git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
 
     async def relation(self, commit: str, known: str) -> str | None:
         """How `commit` stands to `known`: forward, or rewritten; None if that is too far to see."""

@@ -177,6 +177,17 @@ async def test_an_empty_repository_says_what_to_do(site: Site) -> None:
     assert "there is no default branch" in str((await site.look())["error"])
 
 
+async def test_the_only_branch_is_meant_where_the_remote_names_one_that_nobody_pushed(site: Site) -> None:
+    site.remote("symbolic-ref", "HEAD", "refs/heads/nobodys")
+    site.following = site.made(str(site.remote.folder), branch=None)
+    for _ in range(2):
+        view = await site.look()
+        assert (view["error"], view["branch"], site.text) == (None, "main", TEXT)
+    site.remote("branch", "-m", "main", "another")
+    assert "there is no default branch" in str((await site.look())["error"])
+    assert site.text == TEXT
+
+
 @pytest.mark.parametrize("kind", ["none", "folder", "link"])
 async def test_a_commit_without_the_file_leaves_the_one_before(site: Site, kind: str) -> None:
     await site.look()

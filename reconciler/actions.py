@@ -1,7 +1,8 @@
 """What a plan is made of: actions, each priced, how each went, and what is held back. Pure data.
 
-`order` is the order of doing: policies and exchanges, queues, bindings, start workers, stop workers; then what goes:
-bindings (once the new ones are there), queues, exchanges, policies. So a message that was routed is routed all along.
+`order` is the order of doing: what queues imply, policies and exchanges, queues, bindings, start workers, stop workers;
+then what goes: bindings (once the new ones are there), queues, exchanges, policies. So a message that was routed is
+routed all along.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from state.desired import Exchange, PolicyRule, Queue
 from state.ledger import Holdings, Owned
 from state.observed import Kind, ObservedBinding, ObservedQueue, binding_of
 from state.processes import ObservedWorker, WorkerSpec
+from state.retries import Implied
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,14 @@ class Declare:
     """Make a queue, or (claim False) have the broker compare it with the one that is there."""
 
     cost = "in place"
-    order = 1
     name: str
     queue: Queue
     claim: bool
+
+    @property
+    def order(self) -> int:
+        """What others are to reject to is there before anything says so."""
+        return -1 if isinstance(self.queue, Implied) else 1
 
     def __str__(self) -> str:
         return f"{'create' if self.claim else 'verify'} {self.queue.type} queue {self.name}"

@@ -71,7 +71,7 @@ class Context(Removals):
 def make_plan(changes: Iterable[Change], context: Context = Context()) -> Plan:
     changes = [change for change in changes if queue_of(change) not in context.under_way]
     unwanted = [c for c in changes if isinstance(c, QueueUnwanted)]
-    waiting, bound = withheld(unwanted, context), tied(unwanted, (c for c in changes if isinstance(c, QueueDiffers)))
+    waiting, bound = withheld(unwanted, context), tied(unwanted, changes)
     actions: list[Action] = []
     held: list[Held] = []
     made, removals = made_anew(changes), why_removals_wait(changes, context.holdings, bool(waiting))

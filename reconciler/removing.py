@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.actions import Delete, Held, Release
-from reconciler.diff import QueueDiffers, QueueUnwanted
+from reconciler.diff import Change, PolicyUnwanted, QueueDiffers, QueueUnwanted
 from state.ledger import Owned, shape_of
 from state.observed import ObservedQueue
+from state.topology import OUR_POLICIES
 from state.traits import DEAD_LETTER_KEY
 
 # A plan that deletes more queues than this and more than this share of ours waits for a person.
@@ -56,10 +57,13 @@ def leaving_behind(owned: Mapping[str, Owned], wanted: Collection[str]) -> list[
     return [name for name, ours in owned.items() if ours.of is not None and name not in wanted]
 
 
-def tied(unwanted: Collection[QueueUnwanted], differing: Iterable[QueueDiffers] = ()) -> dict[str, Held]:
+def tied(unwanted: Collection[QueueUnwanted], changes: Iterable[Change] = ()) -> dict[str, Held]:
     """The removals that wait for another: a queue for the messages that come back to it after a delay, and what was
     made for its sake for the queue itself, so that nothing is rejected into nowhere."""
+    changes = list(changes)
+    differing = [c for c in changes if isinstance(c, QueueDiffers)]
     targets = {d.have: c.name for c in differing for d in c.differences if d.key == DEAD_LETTER_KEY}
+    policies = [c.name for c in changes if isinstance(c, PolicyUnwanted) and c.name.startswith(OUR_POLICIES)]
     there = {c.name: c.seen for c in unwanted if c.seen is not None}
     implied = [c for c in unwanted if c.owned.of in there and c.name in there]
     found = {c.name: Held(c.name, f"it goes once queue {c.owned.of} is gone", there[c.name].messages) for c in implied}
@@ -68,6 +72,10 @@ def tied(unwanted: Collection[QueueUnwanted], differing: Iterable[QueueDiffers] 
             reason = (
                 f"queue {targets[change.name]} still puts there what is rejected (its arguments say so: see on_change)"
             )
+            found[change.name] = Held(change.name, reason, change.seen.messages if change.seen else 0)
+    for change in unwanted if policies else ():  # policies go last, and these may be what says to reject there
+        if change.owned.of is not None and change.name not in found:
+            reason = f"it goes once policy {policies[0]} is gone"
             found[change.name] = Held(change.name, reason, change.seen.messages if change.seen else 0)
     for change in implied:
         if change.name.startswith(f"{change.owned.of}.retry.") and (waiting := there[change.name].messages):

@@ -12,6 +12,7 @@ from reconciler.diff import (
     Change,
     Difference,
     OwnershipDiffers,
+    PolicyUnwanted,
     PoolDiffers,
     QueueDiffers,
     QueueMissing,
@@ -23,7 +24,7 @@ from state.desired import Queue
 from state.ledger import Owned
 from state.observed import ObservedQueue
 from state.processes import ObservedWorker, Pool
-from tests.reconciler.support import POOL, spec, there, worker
+from tests.reconciler.support import POOL, desired, spec, there, worker
 
 
 def unwanted(name: str = "q", on_remove: str = "delete-if-empty", **seen: Any) -> QueueUnwanted:
@@ -76,6 +77,16 @@ class TestWhatRetriesImply:
         found = plan(QueueDiffers("q", Queue(), (argument,), there("q")), implied("q.rejected"))
         assert found.actions == ()
         assert "still puts there what is rejected" in next(h.reason for h in found.held if h.name == "q.rejected")
+
+    def test_what_a_policy_still_rejects_to_stays(self) -> None:
+        found = plan(PolicyUnwanted("reconciler.q"), implied("q.rejected"))
+        assert not [action for action in found.actions if isinstance(action, Delete)]
+        assert "once policy reconciler.q is gone" in next(h.reason for h in found.held if h.name == "q.rejected")
+
+    def test_what_is_rejected_to_is_made_first(self) -> None:
+        file = desired(q={"retry": {"attempts": 2, "delays": [1]}}).all_queues()
+        made = plan(*(QueueMissing(name, queue) for name, queue in reversed(file.items()))).actions
+        assert [action.name for action in made][-1] == "q"
 
     def test_too_many_removals_hold_what_they_imply_too(self) -> None:
         changes = [change for n in range(9) for change in (unwanted(f"q{n}"), implied(f"q{n}.rejected", f"q{n}"))]

@@ -166,4 +166,5 @@ class Workbench:
 
 
 def typed(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {**arguments, **({"x-queue-type": kind} if kind != "classic" else {})}
+    """Also of classic queues: a virtual host may have another type where none is said."""
+    return {**arguments, "x-queue-type": kind}

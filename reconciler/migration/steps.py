@@ -173,6 +173,8 @@ class Migration:
         await self.hands.unused()
         if not await self.hands.begin_to_trace():
             await self.hands.is_quiet()
+        await self.hands.note_routes()  # somebody may have bound it meanwhile
+        await self.hands.rebind(self.record.temporary, self.record.name)
         return "replace"
 
     async def _replace(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -20,7 +21,24 @@ from reconciler.web.streams import Sent, stream
 
 
 async def status(request: Request) -> Response:
-    return answer(await with_git(status_of(context_of(request)), context_of(request)))
+    context = context_of(request)
+    await refresh(context)
+    return answer(await with_git(status_of(context), context))
+
+
+FRESH = 2.0  # seconds that the last turn's counts are good for, or 20 times what that turn took
+PATIENCE = 0.5  # seconds that an answer waits for newer ones
+
+
+async def refresh(context: Context) -> None:
+    """Has the loop look again if its last look is old: while nothing happens it looks only now and then."""
+    if (last := context.loop.last) is None:
+        return
+    seen, took = datetime.fromisoformat(last.status["last_reconcile"]["at"]), last.status["last_reconcile"]["seconds"]
+    if (datetime.now(UTC) - seen).total_seconds() > max(FRESH, 20 * took):
+        number = context.loop.started
+        context.loop.wake("resync")
+        await context.loop.until(lambda turn: turn.number > number, PATIENCE)
 
 
 def status_of(context: Context) -> dict[str, Any]:

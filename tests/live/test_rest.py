@@ -191,6 +191,12 @@ def test_what_is_not_json_is_400(site: System, body: bytes) -> None:
         assert answer.json()["error"]
 
 
+def test_the_status_counts_what_came_since_the_last_turn(site: System) -> None:
+    site.post("/queue/create", {"queue_name": "counted"})
+    site.post("/queue/publish/counted", {"message": 1})
+    eventually(lambda: site.get("/status").json()["queues"]["counted"]["messages"] == 1, within=10)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [

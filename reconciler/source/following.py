@@ -289,8 +289,10 @@ class Following:
         return f"the file was changed here, and is being set back to commit {(self._commit or '')[:12]}"
 
     async def origin_of(self, data: bytes) -> Origin:
-        commit = await self.commit_of(data)
-        return Origin(GIT, await self.clone.author(commit)) if commit else Origin(GIT)
+        with contextlib.suppress(GitFailed):
+            if commit := await self.commit_of(data):
+                return Origin(GIT, await self.clone.author(commit))
+        return Origin(GIT)
 
     async def commit_of(self, data: bytes) -> str | None:
         if (revision := revision_of(data)) == self._revision:

@@ -8,6 +8,7 @@ import pwd
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,8 +133,9 @@ class Local:
     # -- what is known -------------------------------------------------------------------------------------------
 
     async def origin_of(self, data: bytes) -> Origin:
-        commit = await self.commit_of(data)
-        author = await self._tree.author_of(commit) if commit else None
+        commit, author = await self.commit_of(data), None
+        with suppress(GitFailed):
+            author = await self._tree.author_of(commit) if commit else None
         return Origin(GIT, author) if author else Origin(FILE, await asyncio.to_thread(self._owner))
 
     def _owner(self) -> str | None:

@@ -39,6 +39,7 @@ from reconciler.settings import Runtime
 from reconciler.spec import specs_of
 from reconciler.status import Seen, assess
 from reconciler.supervisor import Supervisor
+from reconciler.telling import Teller
 from reconciler.trail import Happened, Trail
 from reconciler.window import Window
 from reconciler.witness import Witness
@@ -102,7 +103,7 @@ class Loop:
         self.started = 0  # the number of the turn under way
         self.reconciled = False  # has a turn ended that saw the broker?
         self._runtime = runtime
-        self._events = events
+        self._teller = Teller(events)
         self._resync = resync
         self._pauses = pauses or Pauses()
         self.migrations = migrations
@@ -121,7 +122,6 @@ class Loop:
         self._turned = asyncio.Condition()
         self._broker_failures = 0
         self._busy_turns = 0
-        self._told: dict[str, str] = {}  # what was said last of each thing that is held up
 
     # -- what wakes it -------------------------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ class Loop:
             if self._confirmed != reading.in_force.revision:
                 self.asked = None
                 self._confirmed = None  # or going back to that revision some day would delete without asking
-        self._tell_news(reading)
+        self._teller.news(self.last.reading if self.last else None, reading)
         now = time.time()
         self._pauses.look(reading.in_force.desired.paused(now), now)
         self._drop_met_restarts()
@@ -258,15 +258,13 @@ class Loop:
                 observed = await self.broker.recounted(observed, leaving)
         except BrokerUnreachable as error:
             if self._broker_failures == 0:
-                log.warning("{}", error)
-                self._events.tell("broker", str(error))
+                self._teller.broker(str(error))
             self._broker_failures += 1
             return None, str(error)
         except ReconcilerError as error:
             return None, str(error)
         if self._broker_failures or not self.reconciled:
-            self._events.tell("broker", f"connected to RabbitMQ {observed.version}")
-            log.info("connected to RabbitMQ {}", observed.version)
+            self._teller.broker(f"connected to RabbitMQ {observed.version}", well=True)
         self._broker_failures = 0
         return observed, None
 
@@ -320,8 +318,7 @@ class Loop:
     def _meet(self, observed: ObservedBroker) -> None:
         """A broker of the same name that is another one: what was ours there is not ours here."""
         if (news := self.ledger.meet(observed.identity, observed.cluster)) is not None:
-            log.warning("{}", news)
-            self._events.tell("broker", news)
+            self._teller.broker(news)
             self._drifting.forget(observed)
 
     def _under_way(self, observed: ObservedBroker | None) -> Mapping[str, str]:
@@ -349,7 +346,7 @@ class Loop:
 
     async def _apply(self, plan: Plan, observed: ObservedBroker | None) -> list[Result]:
         world = World(self.broker, self.supervisor, self.ledger, observed.identity if observed else "", self.migrations)
-        results = await apply(plan, world, self._tell)
+        results = await apply(plan, world, self._teller.result)
         self._attempts.record(results, time.monotonic())
         begun = {r.action.wish for r in results if isinstance(r.action, Restart) and r.error is None}
         self.restarts -= begun
@@ -362,20 +359,6 @@ class Loop:
         there = {(w.pool, w.slot, w.pid) for w in self.supervisor.observe() if not w.leaves}
         self.restarts = frozenset(w for w in self.restarts if (w.pool, w.slot, w.pid) in there)
 
-    def _tell(self, result: Result) -> None:
-        if result.error is None:
-            log.info("{}", result.action)
-            self._events.tell("action", str(result.action), cost=result.action.cost)
-        else:
-            self._tell_held(result.action.name, f"{result.action}: {result.error}")
-
-    def _tell_held(self, name: str, reason: str) -> None:
-        """Says once what holds something up, not each time it is looked at again."""
-        if self._told.get(name) != reason:
-            self._told[name] = reason
-            log.warning("held: {}: {}", name, reason)
-            self._events.tell("held", f"{name}: {reason}")
-
     def _finish(
         self,
         reading: Reading,
@@ -387,7 +370,7 @@ class Loop:
         started: float,
     ) -> Turn:
         self._busy_turns = self._busy_turns + 1 if results else 0
-        self._tell_all_held(reading, plan)
+        self._teller.plan(plan, reading)
         last = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "seconds": round(time.monotonic() - started, 4),
@@ -396,7 +379,7 @@ class Loop:
             "error": error or next((str(r.error) for r in results if r.error), None),
         }
         before, self.last = self.last, self._assessed(reading, observed, error, plan, last)
-        self._tell_warnings(before, self.last)
+        self._teller.warnings(before.status["warnings"] if before else (), self.last.status["warnings"])
         return self.last
 
     def _assessed(
@@ -427,31 +410,6 @@ class Loop:
         """The queues that are paused now, and since when."""
         now = time.time()
         return {name: self._pauses.since.get(name, now) for name in desired.paused(now)}
-
-    def _tell_news(self, reading: Reading) -> None:
-        before = self.last
-        if reading.faults and (before is None or before.reading.faults != reading.faults):
-            for fault in reading.faults:
-                log.error("{}", fault)
-                self._events.tell("file", str(fault))
-        known = before.reading.in_force if before else InForce()
-        if known.revision != reading.in_force.revision:
-            log.info("revision {} is in force", reading.in_force.revision[:12])
-            self._events.tell("plan", f"revision {reading.in_force.revision[:12]} is in force")
-
-    def _tell_warnings(self, before: Turn | None, now: Turn) -> None:
-        """Says once what the broker will not do as the file says."""
-        known = before.status["warnings"] if before else []
-        for warning in now.status["warnings"]:
-            if warning not in known:
-                log.warning("{severity}: {path}: {message}", **warning)
-                self._events.tell("file", f"{warning['path']}: {warning['message']}")
-
-    def _tell_all_held(self, reading: Reading, plan: Plan) -> None:
-        concerned = {held.name for held in plan.held} | {action.name for action in plan.actions}
-        self._told = {name: reason for name, reason in self._told.items() if name in concerned}
-        for held in plan.held if not reading.settles_in else ():
-            self._tell_held(held.name, held.reason)
 
     def _drop_met_requests(self, reading: Reading, requests: Mapping[str, bool]) -> None:
         """A deletion asked for by name is over once the file lists the queue again."""

@@ -128,7 +128,10 @@ def refused_exchange(change: ExchangeDiffers) -> Held:
 
 
 def unseen_policy(name: str, wanted: WantedPolicy) -> Held:
-    reason = "policies are seen and set by the management API alone, which is missing (set MANAGEMENT_URL)"
+    reason = (
+        "policies are seen and set over the management API alone, by a user with the tag policymaker "
+        "(set MANAGEMENT_URL, or give the user that tag)"
+    )
     if len(wanted.queues) == 1:
         (queue,) = wanted.queues
         keys = ", ".join(wanted.rule.definition)

@@ -23,7 +23,7 @@ from reconciler.broker.workbench import Workbench
 from reconciler.errors import NoSuchExchange, NoSuchQueue, Refused, StillInUse, Temporary
 from reconciler.plan import why_in_use
 from state.desired import Exchange, PolicyRule, Queue
-from state.observed import OURS, ObservedBinding, ObservedBroker, ObservedConnection, ObservedQueue
+from state.observed import OURS, ObservedBinding, ObservedBroker, ObservedConnection, ObservedQueue, release_of
 
 # Counts of quorum queues and streams follow a tick of five seconds: zeros are believed when they outlast it.
 TICK_SECONDS = 6.0
@@ -158,10 +158,18 @@ class Broker:
 
     async def declare(self, name: str, queue: Queue) -> None:
         """Makes the queue, or has the broker compare it with the one of that name: then Refused says what differs."""
-        arguments = queue.broker_arguments() | ({"x-queue-type": queue.type} if queue.type != "classic" else {})
+        arguments = queue.broker_arguments() | await self._type_argument(queue.type)
         await self._admin.call("queue_declare", queue=name, durable=queue.durable, arguments=arguments)
         self._verified[name] = queue
         self._quiet_since.pop(name, None)
+
+    async def _type_argument(self, kind: str) -> dict[str, str]:
+        """Nothing for a classic queue, where that is what a queue without it is. A virtual host may have another
+        default since RabbitMQ 3.11, and 4 writes down what it took."""
+        properties: Mapping[str, Any] = (await self._admin.connection()).server_properties or {}
+        release = release_of(str(properties.get("version", "")))
+        has_defaults = release is None or release >= (3, 11, 0)
+        return {"x-queue-type": kind} if kind != "classic" or has_defaults else {}
 
     async def delete(self, name: str, *, force: bool) -> None:
         """Deletes the queue. Without `force` only if nothing is in it and nobody uses it: else StillInUse."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -53,6 +54,17 @@ def test_a_life_on_rabbitmq_4(site: Site) -> None:
     assert site.queues() == {"plain"}
     assert [x["name"] for x in site.vhost.get("exchanges") if x["name"] and not x["name"].startswith("amq.")] == []
     assert site.vhost.get("policies") == []
+
+
+def test_a_classic_queue_is_classic_whatever_the_virtual_host_makes_by_default(site: Site) -> None:
+    with site.vhost.node.api() as api:
+        path = f"/api/vhosts/{quote(site.vhost.name, safe='')}"
+        api.put(path, json={"default_queue_type": "quorum"}).raise_for_status()
+    site.write("version: 1\nqueues:\n  plain: {}\n")
+    site.start()
+    site.settled(within=60)
+    assert [queue["type"] for queue in site.vhost.queues().values()] == ["classic"]
+    assert site.cli("plan").returncode == 0
 
 
 def test_what_4_refuses_or_ignores_is_said_where_people_look(site: Site) -> None:

@@ -12,6 +12,7 @@ import pika
 
 from tests.nodes import TestNode, TestVhost
 from tests.system import System
+from tests.waiting import eventually
 
 # Each message as a line of the file named by pid in $OUT, before it is acked.
 RECORD = """\
@@ -64,6 +65,17 @@ class Site(System):
         self.env["OUT"] = str(self.out)
         self.worker("record", RECORD)
         self.worker("hold", HOLD)
+
+    def empty(self) -> None:
+        """Takes all out of the file and waits until it is gone; one test after another does, so that too may wait."""
+
+        def is_empty() -> bool:
+            if held := self.status()["held"]:
+                self.post("/sync", {"confirm": held["revision"]})
+            return not self.list_workers() and not self.queues()
+
+        self.write("version: 1\nqueues: {}\n")
+        eventually(is_empty, within=20)
 
     def queues(self) -> set[str]:
         return set(self.vhost.queues())

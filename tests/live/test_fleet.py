@@ -43,8 +43,7 @@ def shared(broker: TestNode, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def site(shared: Site) -> Site:
     """Eight workers that record what they consume, and no traces of the test before."""
-    shared.write("version: 1\nqueues: {}\n")
-    eventually(lambda: not shared.list_workers() and not shared.queues(), within=SOON)
+    shared.empty()
     shared.worker("record", RECORD)
     for trace in shared.out.iterdir():
         trace.unlink()

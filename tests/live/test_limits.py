@@ -94,8 +94,7 @@ def shared(broker: TestNode, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def site(shared: Site) -> Site:
-    shared.write("version: 1\nqueues: {}\n")
-    eventually(lambda: not shared.list_workers() and not shared.queues(), within=20)
+    shared.empty()
     for trace in shared.out.iterdir():
         trace.unlink()
     return shared

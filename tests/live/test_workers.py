@@ -46,8 +46,7 @@ def shared(broker: TestNode, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def site(shared: Site) -> Site:
     """The running site of this module, without workers and traces of the test before."""
     (shared.out / "go").touch()
-    shared.write("version: 1\nqueues: {}\n")
-    eventually(lambda: not shared.list_workers() and not shared.queues(), within=20)
+    shared.empty()
     for trace in shared.out.iterdir():
         trace.unlink()
     return shared

@@ -91,7 +91,8 @@ def broker_of(settings: Settings, vhost: str | None = None) -> Broker:
     if vhost is not None:
         amqp_url = urlsplit(amqp_url)._replace(path=f"/{quote(vhost, safe='')}").geturl()
     try:
-        return Broker(amqp_url, settings.management_url or (None if settings.amqp_url else known.get("management_url")))
+        management_url = settings.management_url or (None if settings.amqp_url else known.get("management_url"))
+        return Broker(amqp_url, management_url, counts_many=False)  # what a plan could cost is counted by itself
     except ValueError as error:
         raise click.ClickException(f"AMQP_URL or MANAGEMENT_URL is not usable: {error}") from None
 

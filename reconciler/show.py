@@ -162,6 +162,9 @@ def waiting(text: str) -> AbstractContextManager[Any]:
     return errors.status(text) if errors.is_terminal else nullcontext()
 
 
+SHOWN_IN_PLACE = 200
+
+
 def plan_text(plan: Mapping[str, Any], command: str = "apply --plan") -> Text:
     """The plan, a line an action, then in short what it costs and what binds somebody to it.
 
@@ -172,7 +175,7 @@ def plan_text(plan: Mapping[str, Any], command: str = "apply --plan") -> Text:
         f"[magenta]… queue {escape(one['queue'])} is being replaced: {escape(one['text'])}[/]"
         for one in plan["under_way"]
     ]
-    lines += [action_line(action) for action in plan["actions"]]
+    lines += action_lines(plan["actions"])
     steps = held["actions"] if held else ()
     lines += [held_line(step) for step in steps if not step["needs_confirmation"]]
     lines += asked_lines([step for step in steps if step["needs_confirmation"]])
@@ -196,6 +199,15 @@ def asked_lines(steps: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         yield f"[yellow]? remove {escape(called(step))}[/]{in_brackets(['waits for a person', *touched(step)])}"
     for reason in dict.fromkeys(step["reason"] for step in steps):
         yield f"  [yellow]{escape(reason)}[/]"
+
+
+def action_lines(actions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each, but of very many only what costs something."""
+    plain = [action for action in actions if action["cost"] == "in place"]
+    left_out = plain[SHOWN_IN_PLACE:] if len(plain) > 2 * SHOWN_IN_PLACE else []
+    unseen = set(map(id, left_out))
+    lines = [action_line(action) for action in actions if id(action) not in unseen]
+    return [*lines, f"[dim]… and {len(left_out):,} more in place (--json lists them)[/]"] if left_out else lines
 
 
 def action_line(action: Mapping[str, Any]) -> str:

@@ -113,7 +113,7 @@ class ObservedBroker:
     bindings: frozenset[ObservedBinding] | None = None
     policies: Mapping[str, ObservedPolicy] | None = None
 
-    @property
+    @cached_property
     def release(self) -> Release | None:
         return release_of(self.version)
 

@@ -38,7 +38,14 @@ class Broker:
     Every method raises BrokerUnreachable if there is no connection within a few seconds.
     """
 
-    def __init__(self, amqp_url: str, management_url: str | None, on_lost: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        amqp_url: str,
+        management_url: str | None,
+        on_lost: Callable[[], None] = lambda: None,
+        counts_many: bool = True,
+    ) -> None:
+        """`counts_many`: whether to count the messages of a large virtual host at all, beside the turns."""
         known = parameters(amqp_url, "")
         credentials: Any = known.credentials
         self.vhost = known.virtual_host
@@ -48,6 +55,7 @@ class Broker:
         url = management_url or derived_management_url(amqp_url)
         self._management = Management(url, credentials.username, credentials.password, self.vhost)
         self._counts = Counts(self._management.queues)
+        self._counts_many = counts_many
         self.management_error: str | None = None  # why the management API is not used, None if it is
         self._management_due = 0.0  # when it is asked again after it failed
         self._management_failures = 0
@@ -96,7 +104,8 @@ class Broker:
 
     async def _see_all(self, seen: ObservedBroker, expected: int) -> ObservedBroker:
         found = await self._management.everything(expected)
-        queues = found.queues if found.counted else await self._counts.added_to(found.queues)
+        is_counted = found.counted or not self._counts_many
+        queues = found.queues if is_counted else await self._counts.added_to(found.queues)
         return replace(
             seen,
             management=True,

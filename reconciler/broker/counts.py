@@ -17,7 +17,6 @@ from reconciler.broker.management import ManagementUnavailable
 FIRST_SECONDS = 1.0
 SECONDS = 10.0  # how old counts may be before a turn has them taken again
 KEYS = ("messages_ready", "messages_unacknowledged")
-UNKNOWN = {"uncounted": 1}
 
 Queues = list[dict[str, Any]]
 
@@ -36,7 +35,8 @@ class Counts:
             self._taking = asyncio.create_task(self._refresh())
         if not self._known and self._taking is not None:
             await asyncio.wait({self._taking}, timeout=FIRST_SECONDS)
-        return [queue | self._known.get(queue["name"], UNKNOWN) for queue in queues]
+        nothing: dict[str, int] = {}
+        return [queue | self._known.get(queue["name"], nothing) for queue in queues]
 
     async def _refresh(self) -> None:
         with suppress(ManagementUnavailable):  # the next turn says so

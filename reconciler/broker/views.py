@@ -17,6 +17,7 @@ def queues_of(found: Iterable[Found]) -> dict[str, ObservedQueue]:
 
 
 def queue_of(found: Found) -> ObservedQueue:
+    is_counted = "messages_ready" in found or found.get("state") != "live"  # so are listed those that were not asked
     return ObservedQueue(
         name=found["name"],
         type=found.get("type") or found.get("arguments", {}).get("x-queue-type", "classic"),
@@ -25,7 +26,7 @@ def queue_of(found: Found) -> ObservedQueue:
         exclusive=bool(found.get("exclusive", False)),
         arguments=found.get("arguments", {}),
         ready=int(found.get("messages_ready") or 0),
-        unacknowledged=None if found.get("uncounted") else int(found.get("messages_unacknowledged") or 0),
+        unacknowledged=int(found.get("messages_unacknowledged") or 0) if is_counted else None,
         consumers=found.get("consumers"),
         state=str(found.get("state", "running")).replace("live", "running"),  # of a list without counts
     )

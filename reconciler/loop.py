@@ -30,7 +30,7 @@ from reconciler.events import Events
 from reconciler.intake import InForce, Intake, Reading
 from reconciler.migration import Migrations
 from reconciler.pauses import Pauses
-from reconciler.plan import Context, Delete, Plan, Restart, Result, make_plan, queue_of
+from reconciler.plan import Context, Declare, Delete, Plan, Restart, Result, make_plan, queue_of
 from reconciler.reached import Drifted
 from reconciler.removing import leaving_behind
 from reconciler.review import Confirmation, Review, unmanaged_queues
@@ -244,8 +244,10 @@ class Loop:
         results = await self._apply(decided.plan, observed)
         if observed is not None:
             self._drifting.did(results, observed)
-        gone = [r for r in results if isinstance(r.action, Delete) and r.error is None]
-        self._window.deleted(sum(r.action.name not in requests for r in gone), time.monotonic())
+        done = [result.action for result in results if result.error is None]
+        self._window.made((a.name for a in done if isinstance(a, Declare) and a.claim), time.monotonic())
+        gone = (a.name for a in done if isinstance(a, Delete) and a.name not in requests)
+        self._window.deleted(gone, time.monotonic())
         turn = self._finish(reading, observed, error, decided.plan, results, trigger, started)
         self.observer(turn, results)
         self._drop_met_requests(reading, requests)

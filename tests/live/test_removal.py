@@ -329,11 +329,21 @@ def test_a_file_cut_short_in_two_saves_is_held_as_one_that_is_cut_short_at_once(
 ) -> None:
     live_system.write(file_with(*MANY[:8]))
     live_system.settled()
+    live_system.stop()
+    live_system.start()  # from here on they are not of this very minute
+    live_system.settled()
     live_system.write(file_with(*MANY[:5]))
     assert gone(vhost, *MANY[5:8])
     live_system.write(file_with(*MANY[:2]))
     assert "3 more were just removed" in held(live_system, MANY[2])["reason"]
     assert vhost.queues().keys() == set(MANY[:5])
+
+
+def test_queues_that_come_and_go_one_after_another_wait_for_nobody(live_system: System, vhost: TestVhost) -> None:
+    for name in MANY[:6]:
+        live_system.write(file_with(name))
+        assert live_system.settled()["held"] is None
+        assert vhost.queues().keys() == {name}
 
 
 def test_a_ledger_restored_from_an_old_backup_deletes_nothing(live_system: System, vhost: TestVhost) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pika
+from pika import spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel as PikaChannel
 from pika.exceptions import (
     AMQPError,
     ChannelClosedByBroker,
+    ChannelWrongStateError,
     ConnectionClosedByBroker,
     UnsupportedAMQPFieldException,
 )
@@ -48,10 +50,14 @@ def parameters(url: str, name: str) -> pika.URLParameters:
 
 
 class Connection(AsyncioConnection):
-    """Frames that are written in one go of the loop leave in one `send`: the system call costs more than a frame."""
+    """Frames that are written in one go of the loop leave in one `send`: the system call costs more than a frame.
+
+    Declarations, of which there may be 10,000, go past pika's registry of callbacks, which costs as much as the rest.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._outgoing: list[bytes] = []
+        self._declaring: dict[int, asyncio.Future[Any]] = {}  # by channel
         super().__init__(*arguments, **named)  # begins to connect
 
     def _adapter_emit_data(self, data: bytes) -> None:
@@ -64,6 +70,24 @@ class Connection(AsyncioConnection):
         self._outgoing.clear()
         if self._transport is not None:
             super()._adapter_emit_data(data)
+
+    def declare(self, channel: int, queue: spec.Queue.Declare, answer: asyncio.Future[Any]) -> None:
+        """Sends it on an open channel. `answer` gets the frame with the queue's counts."""
+        self._send_method(channel, queue)
+        self._declaring[channel] = answer
+
+    def forget(self, channel: int) -> None:
+        """It is closed, and its number may be another's next."""
+        self._declaring.pop(channel, None)
+
+    def _process_frame(self, frame_value: Any) -> None:
+        is_answer = type(getattr(frame_value, "method", None)) is spec.Queue.DeclareOk
+        answer = self._declaring.pop(frame_value.channel_number, None) if is_answer else None
+        if answer is None:
+            super()._process_frame(frame_value)
+        else:
+            self.frames_received += 1
+            _settle(answer, frame_value)
 
 
 class Link:
@@ -176,13 +200,14 @@ class Link:
 class Channel:
     """A pika channel with one call at a time that can be awaited; what closes it fails the call under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
         self.raw: PikaChannel
         self._answer: asyncio.Future[Any] | None = None
 
     @classmethod
     async def open(cls, connection: Connection) -> Channel:
-        channel = cls()
+        channel = cls(connection)
         try:
             channel.raw = connection.channel(on_open_callback=partial(_settle, channel._expect()))
         except AMQPError as error:
@@ -200,11 +225,28 @@ class Channel:
         """The method frame that answers. Raises one of our errors."""
         answer = self._expect()
         try:
-            getattr(self.raw, method)(callback=partial(_settle, answer), **arguments)
+            if method == "queue_declare":
+                self._declare(answer, **arguments)
+            else:
+                getattr(self.raw, method)(callback=partial(_settle, answer), **arguments)
         except AMQPError as error:
             self._answer = None
             raise translated(error) from None
         return await self._wait()
+
+    def _declare(
+        self,
+        answer: asyncio.Future[Any],
+        queue: str,
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not self.raw.is_open:
+            raise ChannelWrongStateError("the channel is closed")
+        declare = spec.Queue.Declare(0, queue, passive, durable, exclusive, False, False, dict(arguments or {}))
+        self.connection.declare(self.raw.channel_number, declare, answer)
 
     def _expect(self) -> asyncio.Future[Any]:
         self._answer = asyncio.get_running_loop().create_future()
@@ -226,6 +268,7 @@ class Channel:
         return answer
 
     def _on_close(self, _: Any, reason: BaseException) -> None:
+        self.connection.forget(self.raw.channel_number)
         if self._answer is not None:
             _settle(self._answer, reason)
 

@@ -252,6 +252,8 @@ def _erl_args(node: Node) -> str:
             # Before 3.13 the management agent deadlocks at each stop until this many ms have passed (default 5000).
             # Queues and message stores have timeouts of their own, of minutes.
             "-rabbit worker_shutdown_timeout 1000",
+            # Declarations run in a pool of as many processes as there are schedulers, each waiting for the disk.
+            "-rabbit worker_pool_size 16",
         )
     )
 

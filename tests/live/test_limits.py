@@ -19,6 +19,7 @@ import pytest
 
 from tests.live.sites import Site, is_alive, site_on
 from tests.nodes import TestNode
+from tests.supervisor.support import fields
 from tests.system import ECHO
 from tests.waiting import eventually
 
@@ -110,7 +111,7 @@ def run(site: Site, worker: str, count: int, **keys: Any) -> set[int]:
 
 def reason_of(site: Site, pid: int) -> str:
     """Why it ended."""
-    records = [json.loads(path.read_text()) for path in (site.state / "processes").glob(f"{pid}-*.json")]
+    records = [fields(path) for path in (site.state / "processes").glob(f"{pid}-*.json")]
     return next((record["reason"] for record in records if record["reason"]), "")
 
 
@@ -182,7 +183,7 @@ def told(site: Site, pid: int) -> dict[str, Any]:
 
 def log_of(site: Site, pid: int) -> str:
     (path,) = (site.state / "processes").glob(f"{pid}-*.json")
-    return Path(json.loads(path.read_text())["log_path"]).read_text()
+    return Path(fields(path)["log_path"]).read_text()
 
 
 PYTHON = os.path.realpath("/usr/bin/python3")
@@ -310,5 +311,5 @@ def test_given_up_is_seen_everywhere_and_brought_back(site: Site) -> None:
 
 
 def cpu_of(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")

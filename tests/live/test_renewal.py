@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pty
 import shutil
@@ -21,6 +20,7 @@ import pytest
 import reconciler
 from tests.live.sites import Site, is_alive, processes_of, site_on, zombies_under
 from tests.nodes import TestNode
+from tests.supervisor.support import fields
 from tests.system import ECHO, System
 from tests.waiting import eventually
 
@@ -296,7 +296,7 @@ def test_killed_under_load_and_in_hand_within_half_a_second(site: Site) -> None:
 
 
 def ended_reasons(site: Site) -> list[str]:
-    records = [json.loads(path.read_text()) for path in (site.state / "processes").glob("*.json")]
+    records = [fields(path) for path in (site.state / "processes").glob("*.json")]
     return [record["reason"] for record in records if record["ended_at"]]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.live.chaos.world import World
+from tests.supervisor.support import fields
 
 EVERY = 0.25  # seconds between two looks
 RECENT = 5.0  # seconds in which the daemon must have taken in what the file says
@@ -89,7 +89,7 @@ class Watch:
         found = set()
         for path in (self._world.site.state / "processes").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError):
-                record = json.loads(path.read_bytes())
+                record = fields(path)
                 if record.get("stopping"):
                     found.add(int(record["pid"]))
         listed = self._world.ask("/worker/list", state="stopping") or {"workers": []}

@@ -19,10 +19,12 @@ COMMAND = (sys.executable, "-I", "-S", str(Path(pack.__file__).resolve()))
 
 
 class Packing:
-    """`held` is told of each file that could not be packed because a process still has it open."""
+    """`held` is told of each file that could not be packed because a process still has it open, `packed` of each that
+    there is nothing more to do about."""
 
-    def __init__(self, held: Callable[[Path], None]) -> None:
+    def __init__(self, held: Callable[[Path], None], packed: Callable[[Path], None] = lambda _: None) -> None:
         self._held = held
+        self._packed = packed
         self._waiting: dict[Path, float] = {}
         self._more = asyncio.Event()
         self._said: set[str] = set()
@@ -47,6 +49,7 @@ class Packing:
                 continue
             if await self._pack(path):
                 self._waiting.pop(path, None)
+                self._packed(path)
             else:
                 self._waiting[path] = loop.time() + AGAIN
 

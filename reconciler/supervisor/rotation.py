@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.journal.holes import CannotPunch, first_data, punch
-from reconciler.journal.parts import delete_part, next_start, part_name, steady_parts
+from reconciler.journal.parts import delete_part, log_of, next_start, part_name, steady_parts
 from reconciler.supervisor.holders import children_hold, hears_hangup, is_alive, writes_to
 from reconciler.supervisor.packing import Packing
 from reconciler.supervisor.retention import TOTAL, tidy
@@ -55,6 +55,7 @@ class _Seen:
 
 class _Renamed(NamedTuple):
     bound: int
+    keep: int | None  # None where it was renamed by a daemon before this one
     size: int  # when it was
     at: float  # on the monotonic clock
 
@@ -79,7 +80,7 @@ class Rotation:
         self._total = total
         self._seen: dict[str, _Seen] = {}
         self._renamed: dict[Path, _Renamed] = {}
-        self._packing = Packing(self._still_held)
+        self._packing = Packing(self._still_held, self._packed)
         self._can_punch = True
         self._said: set[str] = set()
 
@@ -167,10 +168,21 @@ class Rotation:
         renamed = part_name(path, next_start(older), size)
         os.rename(path, renamed)
         self._reopen(writer.pid)
-        self._renamed[renamed] = _Renamed(writer.rules.max_bytes, size, time.monotonic())
+        self._renamed[renamed] = _Renamed(writer.rules.max_bytes, writer.rules.keep, size, time.monotonic())
         self._packing.add(renamed)
-        for part in older[: max(0, len(older) + 1 - max(1, writer.rules.keep))]:
+        self._trim(path, writer.rules.keep)
+
+    def _trim(self, path: Path, keep: int) -> None:
+        """The oldest files of a log that are too many go."""
+        older = steady_parts(path)
+        for part in older[: max(0, len(older) - max(1, keep))]:
             delete_part(part)
+
+    def _packed(self, path: Path) -> None:
+        """It may have been one too many by the time its packing was done, and then be there under its new name."""
+        renamed = self._renamed.get(path)
+        if renamed is not None and renamed.keep is not None:
+            self._trim(log_of(path), renamed.keep)
 
     def _remind(self, writer: Writer) -> None:
         """Its file was renamed, and it has not opened the name again: it could not, or was not asked before a crash."""
@@ -185,7 +197,7 @@ class Rotation:
         """A renamed file that somebody writes to: once it has grown too much since, it is bounded all the same."""
         with suppress(OSError):
             size = os.stat(path).st_size
-            renamed = self._renamed.setdefault(path, _Renamed(bound, size, time.monotonic()))
+            renamed = self._renamed.setdefault(path, _Renamed(bound, None, size, time.monotonic()))
             if time.monotonic() - renamed.at < HOLD_ON:
                 return
             if size - max(renamed.size, _begin(str(path))) > PATIENCE * renamed.bound:

@@ -189,7 +189,7 @@ def test_a_stop_while_the_embedded_broker_starts_does_not_wait_for_it(tmp_path: 
     assert process.wait(20) == 0, system.log.read_text()
     assert "AMQP answers" not in system.log.read_text()
     assert "Traceback" not in system.log.read_text()
-    eventually(lambda: not processes_of(system), within=2)
+    eventually(lambda: not processes_of(system), within=15)
 
 
 def name_of(pid: int) -> str:

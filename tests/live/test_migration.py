@@ -18,6 +18,7 @@ from tests.system import System
 from tests.waiting import eventually
 
 BACKLOG = 2_000
+LONG_BACKLOG = 10_000  # so that it takes some seconds, in which something can be killed
 RATE = 150  # messages a second of each publisher
 
 
@@ -74,18 +75,18 @@ def test_a_queue_is_migrated_under_publishers_and_nothing_is_lost(system: System
 
 
 def test_a_daemon_that_is_killed_at_any_moment_goes_on_where_it_was(system: System, vhost: TestVhost) -> None:
-    begin(system, vhost, "classic", BACKLOG)
+    begin(system, vhost, "classic", LONG_BACKLOG)
     both = publishers(vhost.amqp_url, "orders", "events", "order.new", RATE)
     system.write(file_of("quorum"))
     for _ in range(3):
-        eventually(lambda: vhost.queues().keys() != {"orders"}, within=60)
-        moment = time.monotonic() + random.uniform(0, 1.5)
+        eventually(lambda: vhost.queues().keys() != {"orders"} or is_migrated(system, vhost, "quorum"), within=60)
+        moment = time.monotonic() + random.uniform(0, 0.5)
         eventually(lambda moment=moment: time.monotonic() > moment)
         system.kill()
         system.start()
-    eventually(lambda: is_migrated(system, vhost, "quorum"), within=120)
+    eventually(lambda: is_migrated(system, vhost, "quorum"), within=90)
     confirmed = set().union(*(publisher.stop() for publisher in both))
-    assert_nothing_lost(vhost, confirmed, BACKLOG)
+    assert_nothing_lost(vhost, confirmed, LONG_BACKLOG)
     assert not list((system.state / "migrations").glob("*.json"))
 
 
@@ -99,15 +100,15 @@ def on_own_broker(own_broker: TestNode, tmp_path: Path) -> Iterator[tuple[System
 
 def test_a_broker_that_is_killed_while_messages_move_loses_none(on_own_broker: tuple[System, TestVhost]) -> None:
     site, vhost = on_own_broker
-    begin(site, vhost, "classic", BACKLOG)
+    begin(site, vhost, "classic", LONG_BACKLOG)
     both = publishers(vhost.amqp_url, "orders", "events", "order.new", RATE)
     site.write(file_of("quorum"))
     eventually(lambda: "moved" in str(site.status()["queues"]["orders"]["reason"]), within=60)
     vhost.node.kill()
     vhost.node.start()
-    eventually(lambda: is_migrated(site, vhost, "quorum"), within=120)
+    eventually(lambda: is_migrated(site, vhost, "quorum"), within=75)
     confirmed = set().union(*(publisher.stop() for publisher in both))
-    assert_nothing_lost(vhost, confirmed, BACKLOG)
+    assert_nothing_lost(vhost, confirmed, LONG_BACKLOG)
 
 
 def test_workers_stand_still_meanwhile_and_come_back(system: System, vhost: TestVhost) -> None:

@@ -17,6 +17,7 @@ import pytest
 import workers
 from reconciler.supervisor import proc
 from reconciler.supervisor.marker import MARKER, owner_of, read_mark
+from reconciler.supervisor.zygote import short
 from state.processes import Limits, ObservedWorker, Pool, WorkerSpec, WorkerState
 from tests.nodes import TestVhost
 from tests.supervisor.support import Running, fields, is_gone, log_of, supervised
@@ -374,6 +375,26 @@ async def test_the_next_daemon_hears_from_the_zygote_how_they_ended(
         assert pids[2] in {w.pid for w in found}
         assert {parent_of(w.pid or 0) for w in found if w.pid != pids[2]} != {zygote}, "a new daemon, a new zygote"
     await async_eventually(lambda: is_gone(zygote))
+
+
+async def test_who_connects_hears_how_they_ended_before_it_hears_that_all_is_told(
+    tmp_path: Path, make: Callable[..., WorkerSpec]
+) -> None:
+    killed_daemon(tmp_path / "state", make())
+    first, *others = sorted(fields(path)["pid"] for path in (tmp_path / "state" / "processes").glob("*.json"))
+    zygote = parent_of(first)
+    os.kill(first, signal.SIGABRT)
+    await async_eventually(lambda: proc.read_stat(first) is None)
+    heard: list[dict[str, object]] = []
+    [path] = (tmp_path / "state" / "zygotes").glob("*.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+        with short(path) as address:
+            client.connect(address)
+        while not heard or "hello" not in heard[-1]:
+            heard.append(json.loads(client.recv(65536)))
+    assert heard == [{"ended": first, "code": -signal.SIGABRT}, {"hello": zygote, "alive": others}]
+    async with supervised(tmp_path / "state"):
+        pass  # which sees the others off
 
 
 async def test_nobody_else_may_ask_it_for_a_child(tmp_path: Path, make: Callable[..., WorkerSpec]) -> None:

@@ -6,7 +6,8 @@ thread, and ends by itself when nobody has needed it for a while.
 
 Messages are JSON, one a packet. In: {"fork": ID} with three descriptors (request, log, gate); {"known": PID},
 its end is filed; {"quit": …} for one without children.
-Out: {"hello": …} to whoever connects, {"forked": ID, "pid"}, {"failed": ID, "why"}, {"ended": PID, "code"}.
+Out: {"forked": ID, "pid"}, {"failed": ID, "why"}, {"ended": PID, "code"}; to whoever connects, how those ended that
+it has not filed, and then {"hello": …}.
 """
 
 from __future__ import annotations
@@ -191,9 +192,10 @@ class Zygote:
                 return
             self._clients[client.fileno()] = client
             poll.register(client.fileno(), select.POLLIN)
-            self._say({"hello": self._pid, "alive": sorted(self._children)}, client)
             for pid, code in self._ended.items():
                 self._say({"ended": pid, "code": code}, client)
+            # Last, for it says that all is told: who heard it first would file those that ended as unknown.
+            self._say({"hello": self._pid, "alive": sorted(self._children)}, client)
 
     def _say(self, message: dict[str, Any], client: socket.socket) -> None:
         client.setblocking(True)  # a daemon that reads slowly is waited for: its children come first, not ours

@@ -29,15 +29,14 @@ def main(arguments: list[str]) -> int:
 
             return run(name)
         case ["zygote", name, *_]:
-            make_package()
+            make_package(zygote=True)
+            from workers.runtime.main import run
             from workers.runtime.newborn import become, leave
             from workers.runtime.zygote import serve
 
-            request, worker = serve(name)
+            request, worker, prepared = serve(name)
             become(request)
-            from workers.runtime.main import run
-
-            leave(run(name, worker))
+            leave(run(name, worker, prepared, request.gate))
         case ["check"]:
             make_package()
             from workers.runtime.check import check
@@ -47,7 +46,7 @@ def main(arguments: list[str]) -> int:
     return 2
 
 
-def make_package() -> None:
+def make_package(*, zygote: bool = False) -> None:
     """Put the package `workers` in place. `base` and `runtime` are ours; any other name is the user's first."""
     spec = importlib.util.spec_from_file_location(
         "workers", HERE / "__init__.py", submodule_search_locations=[str(HERE)]
@@ -57,8 +56,10 @@ def make_package() -> None:
     package = importlib.util.module_from_spec(spec)
     sys.modules["workers"] = package
     spec.loader.exec_module(package)
-    importlib.import_module("workers.base")
     importlib.import_module("workers.runtime")
+    if zygote:  # before anything imports threading
+        importlib.import_module("workers.runtime.hooks").withhold()
+    importlib.import_module("workers.base")
     user = Path(os.environ.get("WORKERS_FOLDER") or HERE).resolve()
     package.__path__ = list(dict.fromkeys([str(user), str(HERE)]))
 

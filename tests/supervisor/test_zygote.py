@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,77 @@ async def test_one_zygote_is_the_parent_of_all(tmp_path: Path, make: Callable[..
     assert list((tmp_path / "state" / "zygotes").iterdir()) == []
 
 
+async def test_pools_of_one_image_have_each_its_own_environment(
+    tmp_path: Path, make: Callable[..., WorkerSpec], vhost: TestVhost
+) -> None:
+    with vhost.node.api() as api:
+        path = f"/api/queues/{vhost.name.replace('/', '%2F')}/other"
+        api.put(path, json={"durable": True}).raise_for_status()
+    tell = BODY.replace("    def process", "    def __init__(self, *_):\n        TELL\n    def process").replace(
+        "TELL", "print('IS', os.environ['QUEUE_NAME'], os.environ.get('QUEUE_DEAD_LETTER'), flush=True)"
+    )
+    one = make(body=tell, PREFETCH="3", QUEUE_DEAD_LETTER="dead", LOG_FORMAT="text")
+    two = replace(one, pool=Pool("other", "work"), env={**one.env, "QUEUE_NAME": "other", "PREFETCH": "7"})
+    del two.env["QUEUE_DEAD_LETTER"]  # type: ignore[attr-defined]
+    async with supervised(tmp_path / "state") as it:
+        for slot in range(3):
+            for spec in (one, two):
+                it.supervisor.start_worker(spec, slot)
+        found = await ready(it, 6)
+        assert len({parent_of(worker.pid or 0) for worker in found}) == 1
+        for worker in found:
+            theirs = ("work dead", 3) if worker.pool == POOL else ("other None", 7)
+            assert f"IS {theirs[0]}\n" in log_of(worker)
+            assert f"consuming from {worker.pool.queue} as work-{worker.slot}-{worker.pid}: " in log_of(worker)
+            assert f"prefetch {theirs[1]}," in log_of(worker)
+
+
+FORKS = """
+import logging, threading
+own = random.Random(7)
+hooked = []
+os.register_at_fork(after_in_child=lambda: hooked.append(os.getpid()))
+random.gauss(0, 1)  # which keeps a second one for the next call
+
+def told():
+    here = threading.main_thread().native_id == threading.get_native_id()
+    return " ".join(map(str, (here, hooked[-1:] == [os.getpid()], random.gauss(0, 1), random.random())))
+"""
+
+
+async def test_what_a_module_and_python_do_at_a_fork_is_done_and_in_the_workers_own_forks_too(
+    tmp_path: Path, make: Callable[..., WorkerSpec]
+) -> None:
+    body = BODY.replace(
+        "    def process",
+        """    def __init__(self, *_):
+        print("IS", told(), flush=True)
+        with logging._lock if hasattr(logging, "_lock") else threading.Lock():
+            threading.Thread(target=lambda: logging.getLogger("x").warning("waits for the lock")).start()
+            random.seed(1)
+            if os.fork() == 0:
+                logging.getLogger("x").warning("has a lock of its own")
+                print("IS", told(), flush=True)
+                os._exit(0)
+        random.seed(1)
+        print("IS", told(), flush=True)
+
+    def process""",
+    )
+    async with supervised(tmp_path / "state") as it:
+        for slot in range(2):
+            it.supervisor.start_worker(make(FORKS, body), slot)
+        numbers = []
+        for worker in await ready(it, 2):
+            log = log_of(worker)
+            assert "has a lock of its own" in log
+            said = [line.split() for line in log.splitlines() if line.startswith("IS ")]
+            assert [line[2] for line in said] == ["True"] * 3
+            assert said[0][1] == "True"  # Python itself forgets that in a fork, before 3.12
+            numbers += [number for line in said for number in line[3:]]
+        assert len(set(numbers)) == len(numbers) - 2, "but for those after random.seed(1)"
+
+
 async def test_one_that_does_not_answer_is_replaced_and_its_workers_go_on(
     tmp_path: Path, make: Callable[..., WorkerSpec]
 ) -> None:
@@ -169,7 +241,7 @@ async def test_it_has_one_thread_and_is_connected_to_nobody_but_us(
         zygote = parent_of(worker.pid or 0)
         assert len(list(Path(f"/proc/{zygote}/task").iterdir())) == 1
         sockets = [name for name in descriptors(zygote).values() if name.startswith("socket:")]
-        assert len(sockets) == 4, "where it listens, this daemon, and both ends of what wakes it"
+        assert len(sockets) == 6, "where it listens, this daemon, and twice both ends of what wakes a loop"
         (log,) = (tmp_path / "state" / "zygotes").glob("*.log")
         assert "consuming from rehearsal" in log.read_text()
         assert not {"WARNING", "ERROR"} & set(log.read_text().split())

@@ -49,7 +49,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     counters = SimpleNamespace(processed=0, failed=0, outstanding=0)
     monkeypatch.setattr(notify.time, "monotonic", lambda: clock.now)
     hand = SimpleNamespace(redelivered=0, last=None, since=None, busy_seconds=0.0)
-    reporter = Reporter(notifier, clock, "w-0-1", counters, hand)  # type: ignore[arg-type]
+    reporter = Reporter(notifier, clock, SimpleNamespace(consumer_tag="w-0-1"), counters, hand)  # type: ignore[arg-type]
     return SimpleNamespace(clock=clock, notifier=notifier, counters=counters, hand=hand, reporter=reporter)
 
 

@@ -5,6 +5,7 @@ It never declares: a worker that declares would bring a deleted queue back, and 
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -18,9 +19,10 @@ from . import log
 from .detour import Delivery
 from .link import Backoff, Link, channel_words
 from .notify import Reporter
-from .settings import Settings
+from .settings import Settings, parsed
 from .settle import Settler
 
+PYTHON = platform.python_version()
 Inbox = SimpleQueue[Delivery | None]  # None: stop
 
 
@@ -33,7 +35,7 @@ class Consumer:
         self._settler = settler
         self._inbox = inbox
         self._reporter = reporter
-        self._link = Link(loop, settings.parameters(), self._connected, self._disconnected)
+        self._link = Link(loop, settings.parameters, self._connected, self._disconnected)
         self._backoff = Backoff()
         self._channel: PikaChannel | None = None
         self._retry: object = None
@@ -88,10 +90,16 @@ class Consumer:
         self._link.backoff.reset()
         self._said = ""
         status = f"consuming from {self._settings.queue}"
-        log.say(f"{status} as {self._settings.consumer_tag}")
+        log.say(f"{status} as {self._settings.consumer_tag}: {self._terms}")
         self._reporter.ready(status)
         if self._stopping:
             self.cancel()
+
+    @property
+    def _terms(self) -> str:
+        at = parsed(self._settings.url)
+        there = f"broker {at.host}:{at.port}, prefetch {self._settings.prefetch}, heartbeat {at.heartbeat} s"
+        return f"{there}, Python {PYTHON}"
 
     def _delivered(self, _: PikaChannel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         self._settler.delivered(method)

@@ -25,7 +25,7 @@ class Lines:
     def __init__(self, queue: str, worker: str, hand: Hand) -> None:
         self._queue = queue
         self._worker = worker
-        self._hand = hand
+        self.hand = hand
         self._name = f"{one_word(queue) or '-'}/{one_word(worker) or '-'}"
 
     def own(self, text: str, *, as_json: bool) -> str:
@@ -55,7 +55,7 @@ class Lines:
         return dumps(fields) + "\n"
 
     def _who(self) -> str:
-        return f"{self._name} {os.getpid()} {self._hand.label}".rstrip()
+        return f"{self._name} {os.getpid()} {self.hand.label}".rstrip()
 
     def _fields(self, time: str, level: str, text: str) -> dict[str, Any]:
         return {
@@ -64,7 +64,7 @@ class Lines:
             "queue": self._queue,
             "worker": self._worker,
             "pid": os.getpid(),
-            "message_id": self._hand.label or None,
+            "message_id": self.hand.label or None,
             "message": text,
         }
 

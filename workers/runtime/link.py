@@ -45,13 +45,13 @@ class Link:
     def __init__(
         self,
         loop: IOLoop,
-        parameters: URLParameters,
+        make_parameters: Callable[[], URLParameters],
         up: Callable[[SelectConnection], None],
         down: Callable[[str], None],
     ) -> None:
         self.backoff = Backoff()  # whoever uses the link resets it, once the connection has proved useful
         self._loop = loop
-        self._parameters = parameters
+        self._make_parameters = make_parameters
         self._up = up
         self._down = down
         self._connection: SelectConnection | None = None
@@ -70,6 +70,7 @@ class Link:
     def open(self) -> None:
         """Connect, and keep connected."""
         self._retry = None
+        self._parameters = self._make_parameters()
         self._connection = SelectConnection(
             self._parameters,
             on_open_callback=self._opened,

@@ -42,20 +42,20 @@ class Sink:
             write_all(2, self.lines.own(text, as_json=self.form == "json").encode("utf-8", "backslashreplace"))
 
 
+_wrong: list[str] = []  # with the settings
 _installed: tuple[int, Sink] | None = None  # our loguru handler's number, -1 if it was removed, and its sink
 
 
-def set_up(env: Mapping[str, str], worker: str, hand: Hand | None = None) -> None:
+def set_up(env: Mapping[str, str], worker: str) -> None:
     """Send loguru, stdlib logging and print() to stdout and stderr, a line at a time.
 
-    `env`: LOG_LEVEL, LOG_FORMAT, QUEUE_NAME, WORKER_NAME. `hand`: where lines find the id of the message in hand.
-    A second call, in a fork of a process that has imported the user's module since the first, takes the new settings
-    and leaves alone what that module has set up in the place of ours.
+    `env`: LOG_LEVEL, LOG_FORMAT, QUEUE_NAME, WORKER_NAME. A later call, in a process that has imported the user's
+    module since the first, takes the new settings and leaves alone what that module has set up in the place of ours.
     """
-    global _installed
+    global _installed, _wrong
     level, form = env.get("LOG_LEVEL") or "INFO", env.get("LOG_FORMAT") or "text"
     number = _number(level)
-    lines = Lines(env.get("QUEUE_NAME", ""), env.get("WORKER_NAME") or worker, hand or Hand())
+    lines = Lines(env.get("QUEUE_NAME", ""), env.get("WORKER_NAME") or worker, Hand())
     sink = Sink(number, form.lower(), lines)
     if _installed is None:
         logger.remove()
@@ -69,7 +69,19 @@ def set_up(env: Mapping[str, str], worker: str, hand: Hand | None = None) -> Non
         _installed = _replace(_installed[0], sink), sink
         if logging.root.level == before.level:
             logging.root.setLevel(number)
-    _complain(level, number, form)
+    _wrong = _complaints(level, number, form)
+
+
+def hand() -> Hand:
+    """Where the lines look for the id of the message in hand; `set_up` was called before."""
+    assert _installed
+    return _installed[1].lines.hand
+
+
+def complain() -> None:
+    """Of what was wrong with the settings."""
+    for text in _wrong:
+        logger.warning("{}", text)
 
 
 def say(text: str) -> None:
@@ -111,11 +123,13 @@ def _number(level: str) -> int:
         return logger.level("INFO").no
 
 
-def _complain(level: str, number: int, form: str) -> None:
+def _complaints(level: str, number: int, form: str) -> list[str]:
+    wrong = []
     if number == INFO and level.upper() != "INFO":
-        logger.warning("LOG_LEVEL is {!r}: taken as INFO (DEBUG, INFO, WARNING, ERROR or CRITICAL)", level)
+        wrong.append(f"LOG_LEVEL is {level!r}: taken as INFO (DEBUG, INFO, WARNING, ERROR or CRITICAL)")
     if form.lower() not in FORMATS:
-        logger.warning("LOG_FORMAT is {!r}: taken as text (text or json)", form)
+        wrong.append(f"LOG_FORMAT is {form!r}: taken as text (text or json)")
+    return wrong
 
 
 class _Intercept(logging.Handler):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import platform
 import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from loguru import logger
 
@@ -13,55 +14,79 @@ from workers.base import BaseWorker
 
 from . import log
 from .gate import await_gate, take_gate
-from .hand import Hand
 from .handling import handle_all
 from .loader import Fault, load
 from .notify import Notifier
-from .settings import Settings, parsed, read_settings
+from .settings import Settings, read_settings
 from .signals import Signals, at_the_end, before_the_loop
 from .wire import Wire
 
-PYTHON = platform.python_version()
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all processes of a pool have in common, ready before they are forked."""
+
+    settings: Settings
+    wire: Wire
+
+    def renew(self) -> None:
+        """In a fork: from now on it is this process's own."""
+        self.settings.take_own(os.environ)
+        self.wire.renew()
 
 
-def run(name: str, loaded: type[BaseWorker] | None = None) -> int:
-    """Run the worker `name` until SIGTERM; `loaded` is its class, if its module was imported before a fork.
+def prepare(name: str, env: Mapping[str, str]) -> Prepared:
+    """All that connects to nobody; `log.set_up` was called before. Raises ValueError that names the variable."""
+    settings = read_settings(name, env)
+    return Prepared(settings, Wire(settings, log.hand()))
 
-    The exit status: 0, or 1 if it could not start or go on, or what the handler gave to `sys.exit`. Called once in a
-    process, on its main thread; a fork may call it in which the module is imported already.
+
+def run(
+    name: str,
+    loaded: type[BaseWorker] | None = None,
+    prepared: Prepared | None = None,
+    gate: int | None = None,
+) -> int:
+    """Run the worker `name` until SIGTERM; in a fork, with what its zygote has `loaded` and `prepared`.
+
+    It begins once there is a byte in `gate`. The exit status: 0, or 1 if it could not start or go on, or what the
+    handler gave to `sys.exit`. Called once in a process, on its main thread.
     """
     if loaded is None:  # else the zygote has, and we have inherited it
         before_the_loop()
     try:
-        return _run(name, loaded)
+        return _run(name, loaded, prepared, gate)
     finally:
         at_the_end()
 
 
-def _run(name: str, loaded: type[BaseWorker] | None) -> int:
-    hand = Hand()
-    log.set_up(os.environ, name, hand)
+def _run(name: str, loaded: type[BaseWorker] | None, prepared: Prepared | None, gate: int | None) -> int:
+    if prepared is None:
+        log.set_up(os.environ, name)
+    log.complain()
     faulthandler.enable(2)
     try:
-        gate = take_gate(os.environ)
-        settings = read_settings(name, os.environ)
+        gate = take_gate(os.environ) if gate is None else gate
+        if prepared:
+            prepared.renew()
+        else:
+            prepared = prepare(name, os.environ)
     except ValueError as error:
         logger.error("{}", error)
         return 1
     if not await_gate(gate):
         return 0
-    _banner(settings)
+    settings = prepared.settings
     try:
         worker_class = loaded or load(name)
     except Fault as fault:
         Notifier(settings.notify_socket).send(f"STATUS={fault}")
         logger.opt(exception=fault.__cause__).error("{}", fault)
         return 1
-    return _work(worker_class, settings, hand)
+    return _work(worker_class, settings, prepared.wire)
 
 
-def _work(worker_class: type[BaseWorker], settings: Settings, hand: Hand) -> int:
-    wire = Wire(settings, hand)
+def _work(worker_class: type[BaseWorker], settings: Settings, wire: Wire) -> int:
     try:
         worker = worker_class(wire.channel, settings.queue)
     except BaseException as error:
@@ -89,11 +114,3 @@ def _ended_by(end: BaseException, whose: str, so: str = "") -> int:
             return 128 + signal.SIGINT
     logger.opt(exception=end).error("{} failed: {}: {}", whose, type(end).__name__, end)
     return 1
-
-
-def _banner(settings: Settings) -> None:
-    at = parsed(settings.url)
-    log.say(
-        f"worker {settings.worker}[{settings.slot}] of queue {settings.queue} starts: pid {os.getpid()}, "
-        f"broker {at.host}:{at.port}, prefetch {settings.prefetch}, heartbeat {at.heartbeat} s, Python {PYTHON}"
-    )

@@ -20,8 +20,10 @@ from typing import Any, NoReturn
 from setproctitle import setproctitle
 
 from .demote import demote
+from .hooks import give_back
 
 MARKER = "RECONCILER_WORKER"
+OWN = ("SLOT", "LOG_FILE", MARKER)
 inherited_files: list[_IOBase] = []  # those that the module has opened at its import, before they were frozen
 
 
@@ -33,7 +35,8 @@ class Request:
     gate: int
     title: str
     cwd: str
-    env: Mapping[str, str | None]  # what differs from the zygote's own; None: it has no such variable
+    shared: Mapping[str, str | None]  # what differs from the zygote's own; None: it has no such variable
+    own: Mapping[str, str]  # what differs from worker to worker of one pool
     limits: Mapping[str, Any]  # the arguments of `demote`; none where there are no limits
 
     @classmethod
@@ -41,26 +44,29 @@ class Request:
         """From a pipe or a file that holds JSON. Raises ValueError, KeyError, OSError."""
         with open(request, "rb", closefd=False) as file:
             fields = json.load(file)
-        return cls(log, gate, fields["title"], fields["cwd"], fields["env"], fields["limits"])
+        env = fields["env"]
+        own = {name: env.pop(name) for name in OWN if env.get(name) is not None}
+        return cls(log, gate, fields["title"], fields["cwd"], env, own, fields["limits"])
 
 
 def become(request: Request) -> None:
-    """Makes the process that a fork has just made what `request` says. Raises OSError, ValueError, KeyError."""
+    """Makes the process that a fork has just made what `request` says, but for what the zygote has done before.
+
+    Raises OSError, ValueError, KeyError.
+    """
     os.setsid()
+    give_back()
     _take_descriptors(request)
-    for name, value in request.env.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    os.environ["START_GATE"] = str(request.gate)
-    _mark(request.env.get(MARKER) or "")
+    for name, value in request.own.items():
+        os.environ[name] = value
+    _mark(request.own.get(MARKER, ""))
     setproctitle(request.title)
     if "numpy" in sys.modules:  # the random module does it by itself at each fork
         sys.modules["numpy"].random.seed()
     os.chdir(request.cwd)
     if request.limits:
         demote(**request.limits)
+    gc.freeze()  # what the zygote has made since it froze the rest
     gc.enable()
 
 

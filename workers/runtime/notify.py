@@ -31,6 +31,13 @@ class Counters(Protocol):
     outstanding: int
 
 
+class Named(Protocol):
+    """Who speaks."""
+
+    @property
+    def consumer_tag(self) -> str: ...
+
+
 class InHand(Protocol):
     """What is known of the message in hand, and of those before it."""
 
@@ -69,10 +76,10 @@ class Reporter:
     While there is something to do it looks every second: a handler that takes an hour changes no counter.
     """
 
-    def __init__(self, notifier: Notifier, clock: Clock, consumer_tag: str, counters: Counters, hand: InHand) -> None:
+    def __init__(self, notifier: Notifier, clock: Clock, who: Named, counters: Counters, hand: InHand) -> None:
         self._notifier = notifier
         self._clock = clock
-        self._tag = consumer_tag
+        self._who = who
         self._counters = counters
         self._hand = hand
         self._state = ""
@@ -154,7 +161,7 @@ class Reporter:
         lines = [
             self._state,
             f"STATUS={' '.join(self._status.split())}",
-            f"X_CONSUMER_TAG={self._tag}",
+            f"X_CONSUMER_TAG={self._who.consumer_tag}",
             f"X_PROCESSED={counters.processed}",
             f"X_FAILED={counters.failed}",
             f"X_REDELIVERED={hand.redelivered}",

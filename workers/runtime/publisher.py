@@ -6,6 +6,7 @@ stand behind that. One message is on the way at a time, so a return or a confirm
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -105,7 +106,7 @@ class Publisher:
         """As `publish`, without waiting."""
         self._waiting.append(publication)
         if self._link is None:
-            parameters = self._settings.parameters("publisher")
+            parameters = functools.partial(self._settings.parameters, "publisher")
             self._link = Link(self._loop, parameters, self._connected, self._disconnected)
             self._link.open()
         elif self._given_up and self._is_stuck:

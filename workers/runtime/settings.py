@@ -19,9 +19,9 @@ HANDSHAKE_TIMEOUT = 10.0  # seconds for all of it: two hundred workers that star
 RETRY_EXAMPLE = '{"attempts": 5, "queues": ["orders.retry.1s", "orders.retry.1m"]}'
 
 
-@dataclass(frozen=True)
+@dataclass
 class Settings:
-    """One worker process. `url` holds the password: never log it."""
+    """One worker process, or all of its pool before it is known which. `url` holds the password: never log it."""
 
     url: str
     queue: str
@@ -36,6 +36,10 @@ class Settings:
     @property
     def consumer_tag(self) -> str:
         return f"{self.worker}-{self.slot}-{os.getpid()}"
+
+    def take_own(self, env: Mapping[str, str]) -> None:
+        """What differs from process to process, in one that was forked after the rest was read."""
+        self.slot, self.log_file = env.get("SLOT") or "0", env.get("LOG_FILE") or None
 
     def parameters(self, role: str = "worker") -> URLParameters:
         """How to connect; `role` is what the connection is called in the broker's own pages."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 
 from loguru import logger
-from pika.adapters.select_connection import IOLoop
 
 from .channel import Channel
 from .consumer import Consumer, Inbox
 from .detour import Detour
 from .hand import Hand
 from .logfile import LogFile
+from .loop import Loop
 from .notify import Notifier, Reporter
 from .publisher import Publisher
 from .settings import Settings
@@ -23,19 +23,21 @@ ARRIVING = 3.0  # of them, for the copies of failed messages to be confirmed
 
 
 class Wire:
-    """One worker's connections. `inbox` gets the messages, then None when it is time to stop."""
+    """One worker's connections. `inbox` gets the messages, then None when it is time to stop.
+
+    It may be made before a fork, for all that follow; then each calls `renew` first.
+    """
 
     def __init__(self, settings: Settings, hand: Hand) -> None:
-        self._loop = IOLoop()
+        self._settings = settings
+        self._loop = Loop()
         self.inbox: Inbox = Inbox()
         self.hand = hand
         self.settler = Settler(self._loop)
         self.stopping = False
         self.crashed = False
-        self._watchdog = settings.watchdog
-        self._log = LogFile(settings.log_file)
         notifier = Notifier(settings.notify_socket)
-        self._reporter = Reporter(notifier, self._loop, settings.consumer_tag, self.settler, hand)
+        self._reporter = Reporter(notifier, self._loop, settings, self.settler, hand)
         self.settler.changed = self._reporter.changed
         self._publisher = Publisher(self._loop, settings)
         if settings.ways is not None:
@@ -44,10 +46,20 @@ class Wire:
         self.channel = Channel(self.settler, self._publisher)
         self._thread = threading.Thread(target=self._run, name="amqp", daemon=True)
 
+    @property
+    def can_be_renewed(self) -> bool:
+        """Whether it may be used in forks."""
+        return self._loop.can_be_renewed
+
+    def renew(self) -> None:
+        """In a fork: it is this process's own from now on."""
+        self._loop.renew()
+
     def start(self, signals: Signals) -> None:
         """Connect and consume, until one of `signals` says stop."""
+        self._log = LogFile(self._settings.log_file)
         self._signals = signals
-        self._loop.add_handler(signals.fileno(), self._signalled, IOLoop.READ)
+        self._loop.add_handler(signals.fileno(), self._signalled, Loop.READ)
         self._thread.start()
 
     def finish(self) -> None:
@@ -60,7 +72,7 @@ class Wire:
     def _run(self) -> None:
         try:
             self._log.catch_up()
-            self._reporter.keep_alive(self._watchdog)
+            self._reporter.keep_alive(self._settings.watchdog)
             self._consumer.start()
             self._loop.start()
         except BaseException:

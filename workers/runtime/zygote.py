@@ -12,7 +12,7 @@ it has not filed, and then {"hello": …}.
 
 from __future__ import annotations
 
-import gc
+import itertools
 import json
 import os
 import select
@@ -22,129 +22,62 @@ import struct
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from setproctitle import setproctitle
 
 from workers.base import BaseWorker
 
-from . import log, main, newborn  # noqa: F401  (all that a worker needs)
-from .loader import Fault, folder, load, stamp_of
+from .loader import stamp_of
+from .main import Prepared
 from .newborn import Request, reset_signals
-from .rehearsal import rehearse
-from .settings import parsed
+from .preload import Preloaded, preload
 from .signals import before_the_loop
+from .stage import Stage
 
 IDLE = 60.0  # seconds without a child after which it ends
 KEPT = 4096  # exit statuses remembered for a daemon that is away
+AT_ONCE = 64  # children that are forked before the first of them is told of
+MORE = 0.002  # seconds for others to be asked for, too: together they share what the zygote does for them
 LONGEST = 4096  # bytes of a message; what is long is in a descriptor
-# What differs from worker to worker of one image: a module that asks for it at import cannot be shared.
-OF_THE_QUEUE = (b"QUEUE_NAME", b"QUEUE_RETRY", b"QUEUE_DEAD_LETTER")
-PER_WORKER = (*OF_THE_QUEUE, b"SLOT", b"PREFETCH", b"NOTIFY_SOCKET", b"LOG_FILE", b"START_GATE")
+_INT = struct.Struct("i")
+_inherited: list[object] = []  # what the parent has in hand: a child that took it apart would copy it for that
 
 
-def serve(name: str) -> tuple[Request, type[BaseWorker]]:
+def serve(name: str) -> tuple[Request, type[BaseWorker], Prepared | None]:
     """Imports the module and forks for whoever asks. Returns in each child only: what it is to become, and to run."""
     setproctitle(f"reconciler: zygote {name}")
     listener = socket.socket(fileno=int(os.environ.pop("ZYGOTE_SOCKET")))
     preloaded = preload(name, listener.fileno())
-    zygote = Zygote(listener, preloaded)
+    zygote = Zygote(name, listener, preloaded)
     request = zygote.run()
     zygote.forget()
     assert preloaded.worker
-    return request, preloaded.worker
+    return request, preloaded.worker, zygote.stage.prepared
 
 
 @dataclass(frozen=True)
-class Preloaded:
-    """What came of the import: `unfit` says why nothing may be forked from it; `files` are the user's, with stamps."""
+class Asked:
+    """A child that somebody wants."""
 
-    unfit: str | None
-    worker: type[BaseWorker] | None = None
-    files: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-
-def preload(name: str, own_socket: int) -> Preloaded:
-    """Imports the worker's module, and looks at what that has left behind."""
-    asked: set[bytes] = set()
-    log.set_up(os.environ, name)  # before the module, as in a process of its own: it may change it
-    plain, os.environ._data = os.environ._data, _Watched(os.environ._data, asked)  # type: ignore[attr-defined]
-    try:
-        worker = load(name)
-    except Fault as fault:
-        return Preloaded(why_unfit(own_socket, asked) or str(fault))
-    finally:
-        os.environ._data = plain  # type: ignore[attr-defined]
-        sys.stdout.flush()
-        sys.stderr.flush()
-    unfit = why_unfit(own_socket, asked)
-    if unfit is None:
-        rehearse(name)
-        with suppress(Exception):  # a worker says what is wrong with it
-            parsed(os.environ["AMQP_URL"])
-        unfit = why_unfit(own_socket, asked)
-    gc.collect()
-    newborn.inherited_files.extend(newborn.open_files())
-    gc.disable()  # a collection in the child would touch, and so copy, every page
-    gc.freeze()
-    return Preloaded(unfit, worker, loaded_files())
+    number: int
+    client: socket.socket
+    request: Request
 
 
-class _Watched(dict[bytes, bytes]):
-    """The environment, noting which of the names are asked for that differ from worker to worker."""
-
-    def __init__(self, data: dict[bytes, bytes], asked: set[bytes]) -> None:
-        super().__init__(data)
-        self._asked = asked
-
-    def __getitem__(self, key: bytes) -> bytes:
-        if key in PER_WORKER:
-            self._asked.add(key)
-        return super().__getitem__(key)
-
-
-def why_unfit(own_socket: int, asked: set[bytes]) -> str | None:
-    """What a fork would break in a process such as this one, None if nothing."""
-    if asked:
-        return f"its module reads {', '.join(sorted(map(os.fsdecode, asked)))} when it is imported"
-    threads = len(os.listdir("/proc/self/task"))
-    if threads > 1:
-        return f"importing its module starts {threads - 1} thread{'s' if threads > 2 else ''}"
-    sockets = [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd != own_socket and _is_socket(fd)]
-    if sockets:
-        return f"importing its module opens {len(sockets)} socket{'s' if len(sockets) > 1 else ''}"
-    return None
-
-
-def _is_socket(fd: int) -> bool:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}").startswith(("socket:", "anon_inode:[eventpoll]"))
-    except OSError:
-        return False
-
-
-def loaded_files() -> dict[str, tuple[int, int]]:
-    """The files that modules outside the interpreter's own folders came from, with their time and size.
-
-    Those of the workers' folder are left out: other code there is another image, and while a change of it is held up,
-    this one still gives workers of the code before.
-    """
-    ours = (sys.prefix, sys.base_prefix, str(Path(__file__).parent), str(folder()))
-    known = tuple(place + os.sep for place in ours)
-    found = {}
-    for module in list(sys.modules.values()):
-        path = getattr(module, "__file__", None)
-        if isinstance(path, str) and not path.startswith(known) and (stamp := stamp_of(path)):
-            found[path] = stamp
-    return found
+def _receive(client: socket.socket) -> tuple[bytes, list[int]]:
+    """What has come, and the descriptors with it; socket.recv_fds() does not pass its flags on. Raises OSError."""
+    room = socket.CMSG_SPACE(3 * _INT.size)
+    data, ancillary, _, _ = client.recvmsg(LONGEST, room, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+    return data, [fd for _, _, held in ancillary for (fd,) in _INT.iter_unpack(held[: len(held) // 4 * 4])]
 
 
 class Zygote:
     """Serves until a fork makes it somebody else."""
 
-    def __init__(self, listener: socket.socket, preloaded: Preloaded) -> None:
+    def __init__(self, name: str, listener: socket.socket, preloaded: Preloaded) -> None:
+        self.stage = Stage(name)
         self._pid = os.getpid()
         self._listener = listener
         self._preloaded = preloaded
@@ -165,14 +98,22 @@ class Zygote:
         poll = select.poll()
         for fd in (self._listener.fileno(), self._woken.fileno()):
             poll.register(fd, select.POLLIN)
+        asked: list[Asked] = []
         while True:
-            for fd, _ in poll.poll(None if self._children else IDLE * 1000):
+            patience = MORE if asked else None if self._children else IDLE
+            came = poll.poll(None if patience is None else patience * 1000)
+            for fd, _ in came:
                 if fd == self._listener.fileno():
                     self._accept(poll)
                 elif fd == self._woken.fileno():
                     self._reap()
-                elif request := self._hear(fd, poll):
+                else:
+                    asked += self._hear(fd, poll)
+            if asked and (not came or len(asked) >= AT_ONCE):
+                _inherited.append(asked)
+                if request := self._fork(asked):
                     return request
+                asked = []
             if not self._children and time.monotonic() - self._deserted >= IDLE:
                 sys.exit(0)
 
@@ -202,46 +143,90 @@ class Zygote:
         with suppress(OSError):
             client.send(json.dumps(message).encode())
 
-    def _hear(self, fd: int, poll: select.poll) -> Request | None:
+    def _hear(self, fd: int, poll: select.poll) -> list[Asked]:
+        """All that this client has said: the children that it wants."""
         client = self._clients[fd]
+        asked: list[Asked] = []
         try:
-            data, fds, _, _ = socket.recv_fds(client, LONGEST, 3, socket.MSG_CMSG_CLOEXEC)
+            while len(asked) < AT_ONCE:
+                data, fds = _receive(client)
+                if not data:
+                    raise ConnectionError
+                match json.loads(data):
+                    case {"fork": int(number)}:
+                        asked += self._read(number, fds, client)
+                    case {"known": int(pid)}:
+                        self._ended.pop(pid, None)
+                    case {"quit": _} if not self._children and not asked:
+                        sys.exit(0)
+        except BlockingIOError:
+            pass
         except OSError:
-            data, fds = b"", []
-        if not data:
             poll.unregister(fd)
             self._clients.pop(fd).close()
-            return None
-        match json.loads(data):
-            case {"fork": int(number)}:
-                return self._fork(number, fds, client)
-            case {"known": int(pid)}:
-                self._ended.pop(pid, None)
-            case {"quit": _} if not self._children:
-                sys.exit(0)
-        return None
+        return asked
 
-    def _fork(self, number: int, fds: list[int], client: socket.socket) -> Request | None:
+    def _read(self, number: int, fds: list[int], client: socket.socket) -> list[Asked]:
+        """What is asked for; nothing if it cannot be read, and then that is said."""
         try:
-            request = Request.read(*fds)
-            if why := self._why_not():
-                self._say({"failed": number, **why}, client)
-                return None
-            pid = os.fork()
+            return [Asked(number, client, Request.read(*fds))]
         except (OSError, ValueError, TypeError, LookupError) as error:
             self._say({"failed": number, "why": f"it cannot be forked: {error}"}, client)
-            return None
-        else:
-            if pid == 0:
-                os.close(fds[0])
-                return request
-            self._children.add(pid)
-            self._say({"forked": number, "pid": pid}, client)
-            return None
+            for fd in fds[1:]:
+                os.close(fd)
+            return []
         finally:
-            if os.getpid() == self._pid:
-                for fd in fds:
-                    os.close(fd)
+            for fd in fds[:1]:
+                os.close(fd)
+
+    def _fork(self, asked: list[Asked]) -> Request | None:
+        """In each child: its request."""
+        held = [fd for one in asked for fd in (one.request.log, one.request.gate)]
+        if why := self._why_not():
+            self._refuse(asked, **why)
+        else:
+            for _, same in itertools.groupby(asked, key=lambda one: one.request.shared):
+                if request := self._fork_alike(list(same), held):
+                    return request
+        for fd in held:
+            os.close(fd)
+        _inherited.clear()
+        return None
+
+    def _fork_alike(self, alike: list[Asked], held: list[int]) -> Request | None:
+        """Those that share a pool's environment; `held` are the descriptors of all that are asked for.
+
+        Nothing is done between two forks: of whatever the parent writes to it gets a copy, and leaves the page that it
+        had to its last child alone. What it has done before is one page for all.
+        """
+        self.stage.set(alike[0].request.shared)
+        forked: list[int | OSError] = []
+        _inherited.extend((self, alike, held, forked))
+        for one in alike:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                forked.append(error)
+                continue
+            if pid == 0:
+                request = one.request
+                own = request.log, request.gate
+                for fd in held:
+                    if fd not in own:
+                        os.close(fd)
+                return request
+            forked.append(pid)
+        for one, outcome in zip(alike, forked, strict=True):
+            if isinstance(outcome, int):
+                self._children.add(outcome)
+                self._say({"forked": one.number, "pid": outcome}, one.client)
+            else:
+                self._refuse([one], why=f"it cannot be forked: {outcome}")
+        return None
+
+    def _refuse(self, asked: list[Asked], **why: Any) -> None:
+        for one in asked:
+            self._say({"failed": one.number, **why}, one.client)
 
     def _why_not(self) -> dict[str, Any] | None:
         if self._preloaded.unfit:

@@ -140,6 +140,8 @@ def span(text: str, path: Path) -> tuple[int, int]:
         key, child = entries[at]
         is_alias = child.start_mark.index < key.start_mark.index
         end = key.end_mark.line if is_alias else child.end_mark.line
+        if is_alias and lines[end + 1 : end + 2] and lines[end + 1].lstrip().startswith(":"):  # `? key`, `: *alias`
+            end += 1
         start, first, last = key.start_mark, key.start_mark.line, end
         if node.flow_style or len(entries) == 1:  # the commas of the neighbours; or `{}` behind the key above
             first, last = above, node.end_mark.line

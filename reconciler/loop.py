@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,12 +17,9 @@ from typing import Any
 from loguru import logger as log
 
 from reconciler.apply import World, apply
-from reconciler.attempts import Attempts
-from reconciler.autoscale import Decision
 from reconciler.backoff import backoff
-from reconciler.basis import at_stake, basis_of
 from reconciler.broker.broker import Broker
-from reconciler.diff import Change, RestartWish, Wanted, Wishes, diff, wanted_topology
+from reconciler.diff import RestartWish
 from reconciler.drift import DriftHistory
 from reconciler.drifting import Drifting
 from reconciler.errors import BrokerUnreachable, ReconcilerError
@@ -30,23 +27,20 @@ from reconciler.events import Events
 from reconciler.intake import InForce, Intake, Reading
 from reconciler.migration import Migrations
 from reconciler.pauses import Pauses
-from reconciler.plan import Context, Declare, Delete, Plan, Restart, Result, make_plan, queue_of
-from reconciler.reached import Drifted
+from reconciler.plan import Plan, Result
+from reconciler.planner import Planner
 from reconciler.removing import leaving_behind
-from reconciler.review import Confirmation, Review, unmanaged_queues
+from reconciler.review import Confirmation, Review
 from reconciler.scaler import Scaler
 from reconciler.settings import Runtime
-from reconciler.spec import specs_of
 from reconciler.status import Seen, assess
 from reconciler.supervisor import Supervisor
 from reconciler.telling import Teller
 from reconciler.trail import Happened, Trail
-from reconciler.window import Window
 from reconciler.witness import Witness
 from state.desired import Desired
-from state.ledger import Holdings, Ledger
+from state.ledger import Ledger
 from state.observed import ObservedBroker, ObservedQueue
-from state.processes import Pool
 
 HELD_POLL_SECONDS = 2.0  # how often a removal that waits for a queue to become empty is looked at
 GATHER_SECONDS = 0.05  # after a turn, within which what workers do by themselves makes one turn, not many
@@ -67,16 +61,6 @@ class Turn:
     @property
     def queues(self) -> Mapping[str, ObservedQueue]:
         return self.broker.queues if self.broker else {}
-
-
-@dataclass(frozen=True)
-class Decided:
-    """What one look came to."""
-
-    plan: Plan
-    changes: Sequence[Change]
-    drifts: Sequence[Drifted]
-    wanted: Wanted
 
 
 class Loop:
@@ -102,26 +86,24 @@ class Loop:
         self.observer: Callable[[Turn, list[Result]], None] = lambda turn, results: None  # told of each turn that ends
         self.started = 0  # the number of the turn under way
         self.reconciled = False  # has a turn ended that saw the broker?
-        self._runtime = runtime
+        self.migrations = migrations
+        self.drifts = DriftHistory()
         self._teller = Teller(events)
         self._resync = resync
-        self._pauses = pauses or Pauses()
-        self.migrations = migrations
-        self.scaler = Scaler()
-        self.restarts: frozenset[RestartWish] = frozenset()  # asked for, and not begun yet
-        self.drifts = DriftHistory()
         self._trail = Trail(broker.vhost)
         witness = Witness(self.drifts, broker.foreign_connections, self._trail)
         self._drifting = Drifting(ledger, events, witness)
-        self._attempts = Attempts()
-        self._confirmed: str | None = None
-        self._window = Window()
-        self.asked: Confirmation | None = None  # the plan that somebody confirmed last, of this revision
+        self._planner = Planner(broker, supervisor, ledger, runtime, self._drifting, pauses or Pauses(), migrations)
         self._triggers: list[str] = ["file"]
         self._woken = asyncio.Event()
         self._turned = asyncio.Condition()
         self._broker_failures = 0
         self._busy_turns = 0
+
+    @property
+    def scaler(self) -> Scaler:
+        """Which counts the messages, and says how many processes they ask for."""
+        return self._planner.scaler
 
     # -- what wakes it -------------------------------------------------------------------------------------------
 
@@ -138,30 +120,23 @@ class Loop:
 
     def confirm(self, revision: str) -> None:
         """Allows the deletions of `revision` that wait for a person."""
-        self._confirmed = revision
-        self._forget_failures()
+        self._planner.confirm(revision)
         self.wake("sync")
 
     def confirm_plan(self, asked: Confirmation) -> None:
         """Allows what one plan holds back for a person, if the next turn still comes to that plan."""
-        self.asked = asked
-        self._forget_failures()
+        self._planner.confirm_plan(asked)
         self.wake("sync")
-
-    def _forget_failures(self) -> None:
-        self._attempts.forget()
-        if self.migrations is not None:
-            self.migrations.try_again()
 
     def retry_everything(self) -> None:
         """Asks for a turn that tries again also what was given up."""
-        self._forget_failures()
+        self._planner.forget_failures()
         self._broker_failures = 0
         self.wake("sync")
 
     def restart(self, wishes: Iterable[RestartWish]) -> None:
         """Asks for processes to be replaced, as many at a time as the plan allows."""
-        self.restarts |= frozenset(wishes)
+        self._planner.restart(wishes)
         self.wake("api")
 
     async def see(self, desired: Desired) -> ObservedBroker:
@@ -210,44 +185,32 @@ class Loop:
         while (reading := await self.intake.read()).waiting:
             await asyncio.sleep(reading.settles_in or 0.05)
         observed, error = await self._observe(reading.in_force)
-        review = await self._review(reading, observed, dict(self.ledger.requests))
+        review = await self._planner.review(reading, observed, dict(self.ledger.requests))
         return self._assessed(reading, review.broker, error, review.plan, {}), review
 
     async def turn(self, trigger: str, started: float) -> Turn:
         requests = dict(self.ledger.requests)
         reading = await self.intake.read()
-        if self.last is None or self.last.reading.in_force.revision != reading.in_force.revision:
-            self._forget_failures()
-            self._window.new_revision(time.monotonic())
-            if self._confirmed != reading.in_force.revision:
-                self.asked = None
-                self._confirmed = None  # or going back to that revision some day would delete without asking
+        planner, in_force = self._planner, reading.in_force
+        if self.last is None or self.last.reading.in_force.revision != in_force.revision:
+            planner.new_revision(in_force.revision)
         self._teller.news(self.last.reading if self.last else None, reading)
-        now = time.time()
-        self._pauses.look(reading.in_force.desired.paused(now), now)
-        self._drop_met_restarts()
-        scaling = reading.in_force.desired.scaling()
-        self.scaler.follow(scaling, self.supervisor.observe() if scaling else ())
-        observed, error = await self._observe(reading.in_force)
+        planner.look(in_force.desired)
+        observed, error = await self._observe(in_force)
         if observed is not None:
             self._meet(observed)
-        if self.migrations is not None and observed is not None:
-            self.migrations.follow(observed.identity)
-        if self.asked is not None and observed is not None:
-            self.asked.answer(await self._review(reading, observed, requests))
-        decided = self._decide(reading, observed, requests)
+            if planner.asked is not None:
+                planner.asked.answer(await planner.review(reading, observed, requests))
+        decided = planner.decide(reading, observed, requests)
         if observed is not None:
             moving = [queue.queue for queue in decided.plan.under_way]
-            look = decided.changes, decided.drifts, reading.in_force.desired, decided.wanted, observed, moving
+            look = decided.changes, decided.drifts, in_force.desired, decided.wanted, observed, moving
             trigger = "drift" if self._drifting.look(*look) else trigger
         await self.intake.remembered()
         results = await self._apply(decided.plan, observed)
         if observed is not None:
             self._drifting.did(results, observed)
-        done = [result.action for result in results if result.error is None]
-        self._window.made((a.name for a in done if isinstance(a, Declare) and a.claim), time.monotonic())
-        gone = (a.name for a in done if isinstance(a, Delete) and a.name not in requests)
-        self._window.deleted(gone, time.monotonic())
+        planner.did(results, requests)
         turn = self._finish(reading, observed, error, decided.plan, results, trigger, started)
         self.observer(turn, results)
         self._drop_met_requests(reading, requests)
@@ -270,96 +233,17 @@ class Loop:
         self._broker_failures = 0
         return observed, None
 
-    def _plan(self, reading: Reading, observed: ObservedBroker | None, requests: Mapping[str, bool]) -> Plan:
-        return self._decide(reading, observed, requests).plan
-
-    def _decide(self, reading: Reading, observed: ObservedBroker | None, requests: Mapping[str, bool]) -> Decided:
-        ours = self.ledger.holdings(observed.identity) if observed else Holdings()
-        desired, now = reading.in_force.desired, time.time()
-        still = self._standing_still(observed)
-        wanted = wanted_topology(desired, observed, ours) if observed else Wanted()
-        changes = diff(
-            desired,
-            observed,
-            ours,
-            specs_of(desired, self._runtime, reading.in_force.code),
-            self.supervisor.observe(),
-            Wishes(self._counts(desired, now, still), {*desired.paused(now), *still}, self.restarts),
-            wanted,
-        )
-        under_way = self._under_way(observed)
-        changes = [change for change in changes if queue_of(change) not in under_way]
-        drifts = self._drifting.among(changes, desired, observed)
-        context = Context(
-            owned=len(ours.queues),
-            confirmed=self._confirmed == reading.in_force.revision,
-            allowed=self.asked.allowed if self.asked else frozenset(),
-            requests=requests,
-            recent=self._window.recent,
-            ours=ours.queues.keys(),
-            under_way=under_way,
-            gave_up=self.migrations.gave_up() if self.migrations else {},
-            holdings=ours,
-            drifts=drifts,
-        )
-        plan = self._attempts.holding_back(make_plan(changes, context), time.monotonic())
-        return Decided(plan, changes, drifts, wanted)
-
-    async def _review(self, reading: Reading, observed: ObservedBroker | None, requests: Mapping[str, bool]) -> Review:
-        """A plan with live counts of all messages that it could cost."""
-        plan, desired = self._plan(reading, observed, requests), reading.in_force.desired
-        if observed is not None and (staked := at_stake(plan)):
-            observed = await self.broker.recounted(observed, staked)
-            plan = self._plan(reading, observed, requests)
-        ours = self.ledger.holdings(observed.identity) if observed else Holdings()
-        basis = basis_of(reading.in_force.revision, desired, plan, observed, ours, requests)
-        beside = dict.fromkeys(self.migrations.made()) if self.migrations else {}
-        unmanaged = unmanaged_queues(observed, {**desired.all_queues(), **ours.queues, **beside})
-        return Review(plan, basis, reading.in_force.revision, observed, unmanaged, self.supervisor.observe())
-
     def _meet(self, observed: ObservedBroker) -> None:
         """A broker of the same name that is another one: what was ours there is not ours here."""
         if (news := self.ledger.meet(observed.identity, observed.cluster)) is not None:
             self._teller.broker(news)
             self._drifting.forget(observed)
-
-    def _under_way(self, observed: ObservedBroker | None) -> Mapping[str, str]:
-        """The queues that are being migrated, and where each is."""
-        if self.migrations is None:
-            return {}
-        return self.migrations.under_way(observed.identity if observed else None)
-
-    def _standing_still(self, observed: ObservedBroker | None) -> Collection[str]:
-        """The queues whose workers stand still because they are migrated."""
-        if self.migrations is None:
-            return ()
-        return self.migrations.standing_still(observed.identity if observed else None)
-
-    def _counts(self, desired: Desired, now: float, still: Collection[str]) -> dict[Pool, int]:
-        """How many processes of each pool are wanted now: the file's count, or what its messages ask for."""
-        counts, paused = desired.counts(now), desired.paused(now)
-        decisions = self._decisions(desired)
-        counts |= {pool: d.count for pool, d in decisions.items() if pool.queue not in paused}
-        return counts | {pool: 0 for pool in counts if pool.queue in still}
-
-    def _decisions(self, desired: Desired) -> dict[Pool, Decision]:
-        scaling = desired.scaling()
-        return self.scaler.decide(scaling, self.supervisor.observe()) if scaling else {}
+        if self.migrations is not None:
+            self.migrations.follow(observed.identity)
 
     async def _apply(self, plan: Plan, observed: ObservedBroker | None) -> list[Result]:
         world = World(self.broker, self.supervisor, self.ledger, observed.identity if observed else "", self.migrations)
-        results = await apply(plan, world, self._teller.result)
-        self._attempts.record(results, time.monotonic())
-        begun = {r.action.wish for r in results if isinstance(r.action, Restart) and r.error is None}
-        self.restarts -= begun
-        return results
-
-    def _drop_met_restarts(self) -> None:
-        """A process that is gone, or on its way out, need not be replaced any more."""
-        if not self.restarts:
-            return
-        there = {(w.pool, w.slot, w.pid) for w in self.supervisor.observe() if not w.leaves}
-        self.restarts = frozenset(w for w in self.restarts if (w.pool, w.slot, w.pid) in there)
+        return await apply(plan, world, self._teller.result)
 
     def _finish(
         self,
@@ -401,17 +285,12 @@ class Loop:
             management_error=self.broker.management_error,
             workers=self.supervisor.observe(),
             waiting=reading.waiting,
-            paused=self._paused(reading.in_force.desired),
-            scaling=self._decisions(reading.in_force.desired),
+            paused=self._planner.paused(reading.in_force.desired),
+            scaling=self._planner.decisions(reading.in_force.desired),
             drifts=self._drifting.standing,
             foreign=tuple(self._drifting.foreign),
         )
         return Turn(self.started, reading, observed, error, plan, assess(seen, plan, last, commit=None))
-
-    def _paused(self, desired: Desired) -> dict[str, float]:
-        """The queues that are paused now, and since when."""
-        now = time.time()
-        return {name: self._pauses.since.get(name, now) for name in desired.paused(now)}
 
     def _drop_met_requests(self, reading: Reading, requests: Mapping[str, bool]) -> None:
         """A deletion asked for by name is over once the file lists the queue again."""
@@ -445,7 +324,7 @@ class Loop:
         if self._busy_turns:
             return 0.0 if self._busy_turns < CALM_AFTER else 1.0
         now = time.time()
-        delays = [self._resync, self._attempts.next_retry() - time.monotonic()]
+        delays = [self._resync, self._planner.attempts.next_retry() - time.monotonic()]
         delays.append(turn.reading.in_force.desired.next_resume(now) - now)
         if turn.reading.settles_in:
             delays.append(turn.reading.settles_in)

@@ -22,6 +22,7 @@ from reconciler.journal.holes import CannotPunch, first_data, punch
 from reconciler.journal.parts import delete_part, log_of, next_start, part_name, steady_parts
 from reconciler.supervisor.holders import children_hold, hears_hangup, is_alive, writes_to
 from reconciler.supervisor.packing import Packing
+from reconciler.supervisor.quiet import Quiet
 from reconciler.supervisor.retention import TOTAL, tidy
 from state.processes import LogRules
 
@@ -29,7 +30,8 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 0.1  # seconds between looks at a file that is about to reach its bound
 SOON = 1.0  # … at one that grows
-LATE = 3.0  # … and at one that does not
+LATE = 3.0  # … at one that hardly does
+REST = 600.0  # … and at one that does not, if we are told of the next write
 TIDY = 60.0  # seconds between looks at the whole folder
 HOLD_ON = 10.0  # seconds that a process is given to hear of a rename, or to end, before its file is trimmed
 PATIENCE = 4  # times its bound that a file may grow while we wait for somebody to let go of it; then it is trimmed
@@ -80,6 +82,8 @@ class Rotation:
         self._total = total
         self._seen: dict[str, _Seen] = {}
         self._renamed: dict[Path, _Renamed] = {}
+        self._quiet = Quiet(self._written)
+        self._woken = asyncio.Event()
         self._packing = Packing(self._still_held, self._packed)
         self._can_punch = True
         self._said: set[str] = set()
@@ -90,18 +94,35 @@ class Rotation:
         packing = asyncio.create_task(self._packing.run())
         tidy_at = 0.0
         try:
-            while True:
-                if loop.time() >= tidy_at:
-                    await self.tidy(writers())
-                    tidy_at = loop.time() + TIDY
-                now = loop.time()
-                self.look(writers(), now)
-                await asyncio.sleep(
-                    max(AT_ONCE, min((seen.due for seen in self._seen.values()), default=now + LATE) - now)
-                )
+            with self._quiet.listening(loop):
+                while True:
+                    if loop.time() >= tidy_at:
+                        await self.tidy(writers())
+                        tidy_at = loop.time() + TIDY
+                    self._woken.clear()
+                    self.look(writers(), loop.time())
+                    await asyncio.sleep(AT_ONCE)
+                    await self._until_due(loop, tidy_at)
         finally:
             packing.cancel()
             await asyncio.wait({packing})
+
+    def wake(self) -> None:
+        """There may be another writer."""
+        self._woken.set()
+
+    async def _until_due(self, loop: asyncio.AbstractEventLoop, at_most: float) -> None:
+        due = min((seen.due for seen in self._seen.values()), default=at_most)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(max(loop.time(), min(due, at_most))):
+                await self._woken.wait()
+
+    def _written(self, path: str | None) -> None:
+        """How fast it grows is seen at the second look. None: nobody knows which."""
+        now = asyncio.get_running_loop().time()
+        for seen in self._seen.values() if path is None else filter(None, (self._seen.get(path),)):
+            seen.at, seen.due = now, now + AT_ONCE
+            self._woken.set()
 
     async def tidy(self, writers: Iterable[Writer]) -> None:
         """Removes what is too old or too much, and has packed what waits for it."""
@@ -138,6 +159,8 @@ class Rotation:
         seen.due = now + _until_next(grown / max(took, 0.001), writer.rules.max_bytes - used)
         if used > writer.rules.max_bytes:
             self._cut(writer, seen, file, now)
+        elif grown == 0 and self._quiet.watch(writer.log_path) and os.stat(writer.log_path).st_size == seen.size:
+            seen.due = now + REST
 
     def _cut(self, writer: Writer, seen: _Seen, file: os.stat_result, now: float) -> None:
         if not is_alive(writer.pid):

@@ -64,6 +64,7 @@ class Supervisor:
         self._zygotes: Zygotes | None = None
         self._cgroups: Cgroups | None = None
         self._checkup: Checkup | None = None
+        self._rotation = Rotation(self.logs, self._reopen_log, lambda: self._records.expire(time.time()))
         self._rotating: asyncio.Task[None] | None = None
         self._given_up: dict[tuple[Pool, int], Record] = {}  # by an earlier daemon
         self._changed = asyncio.Event()
@@ -196,8 +197,7 @@ class Supervisor:
         survivors = find_survivors(self._records, owner, zygotes, cgroups)
         await cgroups.sweep()
         self._given_up = self._records.given_up()
-        rotation = Rotation(self.logs, self._reopen_log, lambda: self._records.expire(time.time()))
-        self._rotating = loop.create_task(rotation.run(self._writers))
+        self._rotating = loop.create_task(self._rotation.run(self._writers))
         self._checkup = Checkup(self._slots.values, loop)
         self._adopt(survivors.adopt)
         self._drain(survivors.drain)
@@ -283,6 +283,8 @@ class Supervisor:
             self._zygotes.retire({launcher.image_of(s.spec).key for s in self._slots.values() if s.spec.zygote})
 
     def _emit(self, event: Event) -> None:
+        if event.kind in ("started", "adopted"):
+            self._rotation.wake()  # its log is one more
         try:
             self._on_event(event)
         except Exception:

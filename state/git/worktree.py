@@ -50,16 +50,43 @@ class Place:
     path: str  # within the repository, with slashes
 
 
+def signs_of_git(folder: Path) -> object | None:
+    """What git's answer for a folder depends on, cheap to read; None if there is no repository around it."""
+    told = [os.environ.get(name) for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_CEILING_DIRECTORIES")]
+    for above in (folder, *folder.parents):
+        sign = above / ".git"  # a folder, or a file that names one
+        if there := identity_of(sign):
+            return told, sign, there, stamp(sign / "config") or stamp(sign)
+    return told if any(told) else None
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 class WorkTree:
-    """The work tree around `file`, looked up anew each time: it may be made, moved or taken away meanwhile."""
+    """The work tree around `file`, looked up anew each time: it may be made, moved or taken away meanwhile.
+
+    Git is asked only if something has changed that its answer depends on: this is looked up in each turn.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._found: tuple[object, Place] | None = None  # and what it depended on
         self._judged: tuple[object, str | None] | None = None  # whether git ignores the file, and as of when
 
     async def place(self) -> Place | None:
         """None if the file is in no work tree. Raises GitFailed if git does not tell, as in somebody else's folder."""
         real = Path(os.path.realpath(self._file))
+        signs = signs_of_git(real.parent)
+        if signs is None:
+            return None
+        if self._found is not None and self._found[0] == (real, signs):
+            return self._found[1]
         git = Git(real.parent)
         done = await git.ask("rev-parse", "--show-toplevel", "--absolute-git-dir", "--show-prefix")
         if done.status:
@@ -67,7 +94,9 @@ class WorkTree:
                 return None
             raise GitFailed(done.error)
         root, folder, prefix = [*done.out.decode(errors="surrogateescape").split("\n"), "", ""][:3]
-        return Place(Path(root), Path(folder), prefix + real.name)
+        place = Place(Path(root), Path(folder), prefix + real.name)
+        self._found = (real, signs), place
+        return place
 
     async def commit_of(self, data: bytes) -> str | None:
         """HEAD, if the file is there as in `data`; None if it is not, or not in git."""

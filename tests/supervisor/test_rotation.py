@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -308,6 +309,31 @@ def test_two_hundred_quiet_workers_cost_nearly_nothing(tmp_path: Path, monkeypat
     spent = min(asyncio.run(minute()) for _ in range(3))
     print(f"{spent / 60:.5%} of a core")
     assert spent / 60 < 0.001
+
+
+async def test_one_that_was_silent_is_looked_at_only_once_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rules = log_in(tmp_path), LogRules(max_bytes=1 * MB)
+    go = tmp_path / "go"
+    script = f"import time\nwhile not __import__('os').path.exists({str(go)!r}): time.sleep(0.01)\n"
+    looks: list[float] = []
+    look_at = Rotation._look_at
+
+    def counted(self: Rotation, *arguments: Any) -> None:
+        looks.append(time.monotonic())
+        look_at(self, *arguments)
+
+    monkeypatch.setattr(Rotation, "_look_at", counted)
+    with process(path, script + REOPENS + writes(200_000, batch=10) + WAITS) as child:
+        with rotating(tmp_path, writer(child, path, rules)):
+            await asyncio.sleep(3.0)  # sixty times LATE
+            assert len(looks) <= 12, "only until it was found silent"
+            go.touch()
+            await async_eventually(lambda: line_of(199_999) in content_of(path), timeout=60)
+            await async_eventually(lambda: path.stat().st_size <= rules.max_bytes, timeout=60)
+        assert older_parts(path)
+    assert_numbered(content_of(path), count=200_000)
 
 
 def test_a_worker_that_ended_meanwhile_is_no_trouble(tmp_path: Path) -> None:

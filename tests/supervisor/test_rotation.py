@@ -314,7 +314,7 @@ def test_two_hundred_quiet_workers_cost_nearly_nothing(tmp_path: Path, monkeypat
 async def test_one_that_was_silent_is_looked_at_only_once_it_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, rules = log_in(tmp_path), LogRules(max_bytes=1 * MB)
+    path, rules = log_in(tmp_path), LogRules(max_bytes=1 * MB, keep=1000)
     go = tmp_path / "go"
     script = f"import time\nwhile not __import__('os').path.exists({str(go)!r}): time.sleep(0.01)\n"
     looks: list[float] = []

@@ -73,7 +73,8 @@ class LogFollower:
 
 async def _soon(changed: asyncio.Event) -> None:
     with suppress(TimeoutError):
-        await asyncio.wait_for(changed.wait(), CROSSING)
+        async with asyncio.timeout(CROSSING):
+            await changed.wait()
 
 
 class _Lines:
@@ -156,7 +157,8 @@ class _Watcher:
         asyncio.get_running_loop().call_later(DEBOUNCE / 1000, self._wake)
         if not paths:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._other_files.wait(), AT_LEAST / 1000)
+                async with asyncio.timeout(AT_LEAST / 1000):
+                    await self._other_files.wait()
             return
         changes = awatch(
             *paths,

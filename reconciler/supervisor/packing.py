@@ -45,7 +45,8 @@ class Packing:
                 continue
             if (wait := self._waiting[path] - loop.time()) > 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._more.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._more.wait()
                 continue
             if await self._pack(path):
                 self._waiting.pop(path, None)

@@ -165,7 +165,8 @@ class Zygote:
         if self._why:
             return self._why
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._reaped.wait(), 1.0)
+            async with asyncio.timeout(1.0):
+                await self._reaped.wait()
         return explain(self._code, last_lines(self.log))
 
     async def _ask(self, request: Mapping[str, Any], log: int, gate: int) -> int:

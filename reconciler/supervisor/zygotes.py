@@ -105,7 +105,8 @@ class Zygotes:
         if pid not in self._ended and not parent.dead:
             self._asking[pid] = asyncio.Event()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._asking[pid].wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._asking[pid].wait()
             self._asking.pop(pid, None)
         return self.take_code(pid)
 
@@ -165,7 +166,8 @@ class Zygotes:
         async with self._cold.turn():
             zygote.start(image)
             try:
-                await asyncio.wait_for(zygote.ready.wait(), IMPORT)
+                async with asyncio.timeout(IMPORT):
+                    await zygote.ready.wait()
             except TimeoutError:
                 zygote.kill(all_the_same=True)
 

@@ -62,6 +62,23 @@ async def settled(path: Path) -> None:
     await async_eventually(lambda: all(part.packed for part in older_parts(path)), timeout=60)
 
 
+@pytest.mark.parametrize("ticks", range(5))
+async def test_it_ends_when_told_to_also_in_the_moment_of_a_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ticks: int
+) -> None:
+    monkeypatch.setattr(packing, "AT_FIRST", 60.0)
+    made = packing.Packing(lambda path: None)
+    task = asyncio.get_running_loop().create_task(made.run())
+    made.add(tmp_path / "one")
+    await asyncio.sleep(0.01)
+    made.add(tmp_path / "another")
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=1)
+    assert task.cancelled()
+
+
 async def test_a_writer_at_full_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rotation, "HOLD_ON", 60.0)  # the machine may be too busy for it to hear of a rename at once
     path, count = log_in(tmp_path), 1_500_000

@@ -38,7 +38,7 @@ from reconciler.web.app import create_app
 from reconciler.web.context import Context
 from state.file import DesiredFile, sweep_atomic
 from state.history import History
-from state.ledger import Ledger
+from state.ledger import Ledger, shape_of
 
 # Changes of a worker that a turn has to see at once; the others only change what the next turn sees.
 NEWS = ("ready", "unready", "exited", "backoff", "fatal", "stopped", "adopted")
@@ -274,6 +274,9 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor, Wat
         workers=lambda queue: sum(worker.pool.queue == queue for worker in supervisor.observe()),
         told=lambda queue, text: tell_migration(events, queue, text),
         wake=lambda: loop.wake("resync"),
+        replaced=lambda record: ledger.reshape(
+            record.broker, record.name, shape_of(record.wanted.type, record.wanted.durable, record.wanted.arguments)
+        ),
     )
     loop = Loop(intake, broker, supervisor, ledger, runtime, events, settings.resync, pauses, migrations)
     context = Context(settings, file, loop, modules, events, source, recorder, Desk(at.amqp_url, events))

@@ -203,6 +203,11 @@ class Ledger:
         self.brokers.setdefault(broker, Holdings()).add(new)
         self.save()
 
+    def reshape(self, broker: str, name: str, shape: str) -> None:
+        """A queue of ours was replaced by one of another shape; nothing if it is not ours any more."""
+        if known := self.owned(broker).get(name):
+            self.claim(broker, {name: replace(known, shape=shape)})
+
     def release(self, broker: str, name: str) -> None:
         """Forgets a queue, and that somebody asked for its deletion."""
         known = self.holdings(broker).queues.pop(name, None)

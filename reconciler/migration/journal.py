@@ -81,7 +81,7 @@ class Record:
 
     @property
     def replaced(self) -> bool:
-        return STEPS.index(self.step) > REPLACED and self.back is None
+        return self.back is None and (self.step == DONE or STEPS.index(self.step) > REPLACED)
 
 
 def beside(name: str, suffix: str) -> str:

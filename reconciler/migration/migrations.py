@@ -26,7 +26,10 @@ GIVEN_UP_AT_MOST_SECONDS = 900.0
 
 
 class Migrations:
-    """`told` is called with a queue and what there is to say of it; `wake` when a turn should look."""
+    """`told` is called with a queue and what there is to say of it; `wake` when a turn should look.
+
+    `replaced` is told as soon as a queue is the new one: whatever becomes of its entry, we have made it.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Migrations:
         workers: Callable[[str], int],
         told: Callable[[str, str], None] = lambda name, text: None,
         wake: Callable[[], None] = lambda: None,
+        replaced: Callable[[Record], None] = lambda record: None,
     ) -> None:
         self._journal = Journal(folder)
         self._broker = broker
@@ -42,6 +46,7 @@ class Migrations:
         self._alone = asyncio.Lock()
         self._told = told
         self._wake = wake
+        self._replaced = replaced
         self._records = {(r.broker, r.name): r for r in self._journal.load()}
         self._running: dict[tuple[str, str], Migration] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -71,7 +76,7 @@ class Migrations:
             if key[0] == broker and key not in self._tasks:
                 news = partial(self._news, key)
                 self._running[key] = Migration(
-                    record, self._journal, self._bench, self._mover, self._alone, self._workers, news
+                    record, self._journal, self._bench, self._mover, self._alone, self._workers, news, self._replaced
                 )
                 self._tasks[key] = asyncio.create_task(self._run(key), name=f"migration of {record.name}")
 

@@ -40,7 +40,8 @@ MOVING = {"fill": "moved", "swap": "moved", "return": "moved into the new queue"
 class Migration:
     """One record on its way. `run` takes it to its end; `str` says where it is.
 
-    `workers` tells how many processes of ours a queue has; `news` is called at each step.
+    `workers` tells how many processes of ours a queue has; `news` is called at each step, and `replaced` once what is
+    there of the name is the new queue, perhaps more than once.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Migration:
         alone: asyncio.Lock,
         workers: Callable[[str], int],
         news: Callable[[], None] = lambda: None,
+        replaced: Callable[[Record], None] = lambda record: None,
     ) -> None:
         self.record = record
         self.hands = Hands(record, bench, mover, self._save, alone)
@@ -60,6 +62,7 @@ class Migration:
         self._bench = bench
         self._workers = workers
         self._news = news
+        self._replaced = replaced
 
     def __str__(self) -> str:
         record, progress = self.record, self.hands.progress
@@ -104,6 +107,8 @@ class Migration:
 
     async def _enter(self, step: str) -> None:
         self.record.step = step
+        if self.record.replaced:
+            self._replaced(self.record)
         if step == DONE:
             await asyncio.to_thread(self._journal.drop, self.record)
         else:

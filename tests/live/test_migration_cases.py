@@ -186,3 +186,19 @@ def test_what_rest_publishes_meanwhile_is_there(system: System, vhost: TestVhost
     assert set(taken) <= bodies
     assert len(taken) > 5
     assert bodies - set(taken) == {f"old:{number}" for number in range(1, BACKLOG + 1)}
+
+
+def test_one_whose_entry_goes_meanwhile_is_still_the_queue_that_we_made(system: System, vhost: TestVhost) -> None:
+    begin(system, vhost, "classic", BACKLOG)
+    system.write(file_of("quorum"))
+    eventually(lambda: "migrating" in reason(system))
+    system.write("version: 1\nqueues: {other: {}}\n")
+    eventually(
+        lambda: vhost.queues().keys() == {"orders", "other"} and vhost.queues()["orders"]["type"] == "quorum", 60
+    )
+    held = eventually(lambda: (system.status()["held"] or {}).get("actions"), within=30)
+    eventually(lambda: f"{BACKLOG} messages" in str(system.status()["held"]), within=30)
+    assert held
+    assert "not the queue that we made" not in str(system.status()["held"])
+    take_all(vhost.amqp_url, "orders")
+    eventually(lambda: vhost.queues().keys() == {"other"}, within=60)

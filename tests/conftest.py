@@ -95,6 +95,15 @@ def system(tmp_path: Path, vhost: TestVhost) -> Iterator[System]:
 
 
 @pytest.fixture
+def on_own_broker(own_broker: TestNode, tmp_path: Path) -> Iterator[tuple[System, TestVhost]]:
+    """As `system`, on a node of this test's own, and the virtual host there."""
+    vhost = own_broker.make_vhost("site")
+    made = System(tmp_path / "site", vhost.amqp_url, vhost.management_url)
+    yield made, vhost
+    made.stop()
+
+
+@pytest.fixture
 def live_system(system: System) -> System:
     """The whole system, running, with no queues yet."""
     system.start()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pika
-import pytest
 
 from tests.live.publishers import first_seen, publishers, take_all
 from tests.live.test_removal import foreign, held
-from tests.nodes import TestNode, TestVhost
+from tests.nodes import TestVhost
 from tests.system import System
 from tests.waiting import eventually
 
@@ -88,14 +85,6 @@ def test_a_daemon_that_is_killed_at_any_moment_goes_on_where_it_was(system: Syst
     confirmed = set().union(*(publisher.stop() for publisher in both))
     assert_nothing_lost(vhost, confirmed, LONG_BACKLOG)
     assert not list((system.state / "migrations").glob("*.json"))
-
-
-@pytest.fixture
-def on_own_broker(own_broker: TestNode, tmp_path: Path) -> Iterator[tuple[System, TestVhost]]:
-    vhost = own_broker.make_vhost("migration")
-    site = System(tmp_path / "site", vhost.amqp_url, vhost.management_url)
-    yield site, vhost
-    site.stop()
 
 
 def test_a_broker_that_is_killed_while_messages_move_loses_none(on_own_broker: tuple[System, TestVhost]) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pika
-import pytest
 
 from tests.live.publishers import Publisher, first_seen, take_all
 from tests.live.test_migration import BACKLOG, begin, file_of, is_migrated
 from tests.live.test_removal import foreign
-from tests.nodes import TestNode, TestVhost
+from tests.nodes import TestVhost
 from tests.system import System
 from tests.waiting import eventually
 
@@ -61,14 +59,6 @@ def test_two_queues_at_once_lose_nothing_and_cannot_be_cleared_meanwhile(system:
         found = take_all(vhost.amqp_url, name)
         assert set(found) == confirmed | set(old[name])
         assert first_seen(found, "old") == list(range(1, BACKLOG + 1))
-
-
-@pytest.fixture
-def on_own_broker(own_broker: TestNode, tmp_path: Path) -> Iterator[tuple[System, TestVhost]]:
-    vhost = own_broker.make_vhost("migration")
-    site = System(tmp_path / "site", vhost.amqp_url, vhost.management_url)
-    yield site, vhost
-    site.stop()
 
 
 def test_in_an_alarm_it_waits_says_so_and_goes_on(on_own_broker: tuple[System, TestVhost]) -> None:

@@ -83,12 +83,14 @@ class Link:
         """Close politely and for good, then call `closed`."""
         if self._retry is not None:
             self._loop.remove_timeout(self._retry)
-        if self._connection is None:
+        connection = self._connection
+        if connection is None or not (connection.is_open or connection.is_closing):
+            self._closed = _nothing  # nothing is in hand yet, and pika trips over a close amid the handshake
             closed()
             return
         self._closed = closed
-        if not self._connection.is_closing:
-            self._connection.close()
+        if not connection.is_closing:
+            connection.close()
 
     def _opened(self, connection: SelectConnection) -> None:
         self._up(connection)
@@ -116,6 +118,10 @@ class Link:
             case AMQPHeartbeatTimeout():
                 return f"the broker at {where} was silent for longer than the heartbeat"
         return f"cannot connect to the broker at {where}: {_cause(error)}"
+
+
+def _nothing() -> None:
+    """Whoever waited was told."""
 
 
 def channel_words(error: BaseException, queue: str) -> str:

@@ -13,7 +13,7 @@ import pika
 
 from reconciler.broker.mover import LANES, MARKER, PREFETCH, Mover, Pass, Progress, caught_for, prefetch_for
 from reconciler.broker.workbench import Workbench
-from reconciler.errors import NoSuchExchange, Refused
+from reconciler.errors import NoSuchExchange, NoSuchQueue, Refused, Temporary
 from reconciler.migration.journal import Record, Route
 from state.observed import ObservedQueue
 
@@ -23,6 +23,10 @@ SOURCE_PATIENCE_SECONDS = 900.0  # … for messages that will be dead-lettered t
 QUIET_SECONDS = 3.0  # without the firehose: so long nothing may come through the default exchange
 CATCH_UP_SECONDS = 3.0  # for the moving to catch up with publishers, before it is cut off
 POLL_SECONDS = 0.1
+# RabbitMQ writes down late that there is a queue: one that it made less than two seconds before it was killed may be
+# gone, and a quorum queue of less than one second has no leader ever after. What it had confirmed is lost with it.
+YOUNG_SECONDS = 3.0
+ANSWER_SECONDS = 10.0  # for a queue to show that it works
 SETTLE_SECONDS = 0.05  # longer than a channel takes from the look-up of a queue to the delivery
 NEAR = 2 * PREFETCH  # so few messages are left to a last pass
 
@@ -118,6 +122,29 @@ class Hands:
             if time.monotonic() > deadline:
                 raise GoBack(f"{consumers} consumers that are not ours use it (stop them)")
             await asyncio.sleep(POLL_SECONDS)
+
+    async def make(self, kind: str) -> None:
+        """The queues that hold the messages meanwhile."""
+        record, bench = self.record, self._bench
+        await bench.declare(record.temporary, kind, True, await self.kept_arguments(kind))
+        await bench.declare(record.caught, "quorum", True, {})
+
+    async def prove(self) -> None:
+        """They work, and will after the broker's death. Raises Temporary if it died over them."""
+        await self.grown_up()
+        for queue in (self.record.temporary, self.record.caught):
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await self._bench.purge(queue)  # nothing is in it yet
+            except (TimeoutError, Refused, NoSuchQueue):
+                await self._bench.delete(queue)
+                raise Temporary(f"queue {queue} did not outlive its broker, and is made again") from None
+
+    async def grown_up(self) -> None:
+        """Once what was just made outlives the broker's death."""
+        self.waiting = "until what was made is on the broker's disk"
+        await asyncio.sleep(YOUNG_SECONDS)
+        self.waiting = None
 
     async def lead_to(self, queue: str) -> None:
         """The way of messages leads to `queue`, and there only."""

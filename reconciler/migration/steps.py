@@ -146,9 +146,10 @@ class Migration:
         await bench.declare(record.probe, wanted.type, wanted.durable, wanted.arguments)
         await bench.delete(record.probe)
         kind = "classic" if wanted.type == record.had.type == "classic" else "quorum"
-        await bench.declare(record.temporary, kind, True, await self.hands.kept_arguments(kind))
+        await self.hands.make(kind)
         await bench.make_way(record.way)
         await self.hands.shield()
+        await self.hands.prove()
         details = await bench.details(record.name)
         self.hands.average = details.get("message_bytes", 0) / max(1, details.get("messages", 0))
         return "fill"
@@ -219,6 +220,8 @@ class Migration:
         record, hands = self.record, self.hands
         await hands.stop_tracing()
         await hands.lead_to(record.name)
+        if not record.back:
+            await hands.grown_up()
         hands.progress = Progress()
         record.total = await self._bench.ready(record.temporary)
         await hands.move_most(record.temporary)
@@ -246,6 +249,7 @@ class Migration:
             raise Temporary(f"{seen.ready:,} messages are in {record.temporary}; they are moved first")
         await bench.delete(record.probe)
         await bench.delete(record.temporary)
+        await bench.delete(record.caught)
         await bench.remove_way(record.way)
         await bench.unshield(record.temporary)
         return DONE

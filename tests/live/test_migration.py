@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pika
+import pytest
 
 from tests.live.publishers import first_seen, publishers, take_all
 from tests.live.test_removal import foreign, held
@@ -87,12 +88,15 @@ def test_a_daemon_that_is_killed_at_any_moment_goes_on_where_it_was(system: Syst
     assert not list((system.state / "migrations").glob("*.json"))
 
 
-def test_a_broker_that_is_killed_while_messages_move_loses_none(on_own_broker: tuple[System, TestVhost]) -> None:
+@pytest.mark.parametrize("moment", ["on the broker's disk", "moved"])
+def test_a_broker_that_is_killed_while_messages_move_loses_none(
+    on_own_broker: tuple[System, TestVhost], moment: str
+) -> None:
     site, vhost = on_own_broker
     begin(site, vhost, "classic", LONG_BACKLOG)
     both = publishers(vhost.amqp_url, "orders", "events", "order.new", RATE)
     site.write(file_of("quorum"))
-    eventually(lambda: "moved" in str(site.status()["queues"]["orders"]["reason"]), within=60)
+    eventually(lambda: moment in str(site.status()["queues"]["orders"]["reason"]), within=60)
     vhost.node.kill()
     vhost.node.start()
     eventually(lambda: is_migrated(site, vhost, "quorum"), within=75)

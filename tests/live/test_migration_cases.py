@@ -134,7 +134,7 @@ def test_where_the_new_queue_has_no_room_the_workers_come_back_early(
     system.start()
     system.settled()
     fill(vhost, [f"old:{number}".encode() for number in range(1, 1001)])
-    publisher = Publisher(vhost.amqp_url, "new", "", "orders", 400).start()
+    publisher = Publisher(vhost.amqp_url, "new", "", "orders", 200).start()
     system.write(one_queue(f"type: quorum, arguments: {{x-max-length: 1200, x-overflow: reject-publish}}, {workers}"))
     reasons = set()
 
@@ -146,8 +146,8 @@ def test_where_the_new_queue_has_no_room_the_workers_come_back_early(
     confirmed = publisher.stop()
     assert [text for text in reasons if "is full" in text], reasons
     wanted = confirmed | {f"old:{number}".encode() for number in range(1, 1001)}
+    # Not their order: a full queue takes the one message, and not the one before it.
     eventually(lambda: kept.exists() and set(kept.read_bytes().split()) == wanted, within=60)
-    assert first_seen(kept.read_bytes().split(), "old") == list(range(1, 1001))
 
 
 def test_what_rest_publishes_meanwhile_is_there(system: System, vhost: TestVhost) -> None:

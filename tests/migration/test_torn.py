@@ -13,6 +13,7 @@ import pytest
 
 from reconciler.broker.broker import Broker
 from reconciler.errors import Temporary
+from reconciler.migration import hands
 from reconciler.migration.journal import Journal, Record, Shape
 from reconciler.migration.steps import Migration
 from tests.cluster import Cluster
@@ -104,9 +105,9 @@ class Site:
         broker = Broker(self.vhost.amqp_url, self.vhost.management_url)
         bench, mover = broker.workbench(), broker.mover()
         journal = TornJournal(self.folder, self.torn)
-        hands = (Tearing(bench, self.torn), Tearing(mover, self.torn)) if everywhere else (bench, mover)
+        tools = (Tearing(bench, self.torn), Tearing(mover, self.torn)) if everywhere else (bench, mover)
         try:
-            await Migration(record, journal, *hands, asyncio.Lock(), lambda _: 0).run()  # type: ignore[arg-type]
+            await Migration(record, journal, *tools, asyncio.Lock(), lambda _: 0).run()  # type: ignore[arg-type]
         except (Torn, Temporary):
             assert record.back is None, record.back
             return False
@@ -126,6 +127,11 @@ class Site:
     def is_tracing(self) -> bool:
         with self.vhost.node.api() as api:
             return any(v["tracing"] for v in api.get("/api/vhosts").json() if v["name"] == self.vhost.name)
+
+
+@pytest.fixture(autouse=True)
+def _no_queue_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hands, "YOUNG_SECONDS", 0.05)  # no broker is killed here, and there are many lives
 
 
 @pytest.fixture

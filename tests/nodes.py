@@ -53,8 +53,11 @@ class TestNode:
         asyncio.run(self._broker.kill())
 
     def flush(self) -> None:
-        """Has the node write its definitions to disk, which it does two seconds late by itself."""
-        self.ctl("eval", "mnesia:sync_log().")
+        """Has the node write down what queues there are, which it does late by itself: some seconds for quorum queues.
+
+        Without that a quorum queue that was just made has no leader afterwards, and its messages cannot be had.
+        """
+        self.ctl("eval", "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()].")
 
     def ctl(self, *arguments: str) -> str:
         """Runs rabbitmqctl on it."""

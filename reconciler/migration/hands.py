@@ -127,12 +127,15 @@ class Hands:
         """The queues that hold the messages meanwhile."""
         record, bench = self.record, self._bench
         await bench.declare(record.temporary, kind, True, await self.kept_arguments(kind))
-        await bench.declare(record.caught, "quorum", True, {})
+        with suppress(Refused):  # without it the migration waits for quiet
+            await bench.declare(record.caught, "quorum", True, {})
 
     async def prove(self) -> None:
         """They work, and will after the broker's death. Raises Temporary if it died over them."""
         await self.grown_up()
         for queue in (self.record.temporary, self.record.caught):
+            if queue == self.record.caught and await self._bench.count(queue) is None:
+                continue
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await self._bench.purge(queue)  # nothing is in it yet

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from asyncinotify import Inotify, Mask
 
 log = logging.getLogger(__name__)
+TOUCHED = Mask.MODIFY | Mask.MOVE_SELF | Mask.ATTRIB  # the last one tells of a removal, too: a link less
 
 
 class Quiet:
-    """`written(path)` is called once, at the first write to a file after `watch`; it watches while `listening`.
+    """`written(path)` is called once, at the first write to a file after `watch`, or once it is moved or removed; it
+    watches while `listening`.
 
     `written(None)` if that may have been missed of any.
     """
@@ -44,7 +46,7 @@ class Quiet:
         if self._inotify is None:
             return False
         try:
-            self._inotify.add_watch(path, Mask.MODIFY | Mask.ONESHOT)
+            self._inotify.add_watch(path, TOUCHED | Mask.ONESHOT)
         except OSError as error:  # it is gone, or the user has too many watches
             log.debug("cannot watch %s: %s", path, error)
             return False
@@ -52,7 +54,7 @@ class Quiet:
 
     def _read(self) -> None:
         for event in self._inotify or ():
-            if event.watch is not None and event.mask & Mask.MODIFY:
+            if event.watch is not None and event.mask & TOUCHED:
                 self._written(str(event.watch.path))
             elif event.mask & Mask.Q_OVERFLOW:
                 self._written(None)

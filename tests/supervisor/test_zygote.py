@@ -130,6 +130,21 @@ async def test_pools_of_one_image_have_each_its_own_environment(
             assert f"prefetch {theirs[1]}," in log_of(worker)
 
 
+async def test_a_zygote_keeps_nothing_of_the_pools_that_it_has_forked_for(
+    tmp_path: Path, make: Callable[..., WorkerSpec]
+) -> None:
+    one = make()
+    two = replace(one, pool=Pool("other", "work"), env={**one.env, "PREFETCH": "7"})
+    async with supervised(tmp_path / "state") as it:
+        opened = []
+        for turn in range(4):
+            for spec in (one, two):
+                it.supervisor.start_worker(spec, turn)
+                found = await ready(it, 2 * turn + 1 + (spec is two))
+            opened.append(len(descriptors(parent_of(found[0].pid or 0))))
+        assert len(set(opened)) == 1, opened
+
+
 FORKS = """
 import logging, threading
 own = random.Random(7)

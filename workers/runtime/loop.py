@@ -30,4 +30,13 @@ class Loop(IOLoop):
 
 
 def _descriptors() -> set[int]:
-    return {int(name) for name in os.listdir("/proc/self/fd")}
+    return {number for number in map(int, os.listdir("/proc/self/fd")) if _is_open(number)}
+
+
+def _is_open(number: int) -> bool:
+    """The one that the folder was listed with is not any more."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True

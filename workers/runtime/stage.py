@@ -34,7 +34,15 @@ class Stage:
                 os.environ[variable] = value
         self._now = wanted
         log.set_up(os.environ, self._name)
-        self.prepared = None
+        self._prepare()
+
+    def _prepare(self) -> None:
+        before, self.prepared = self.prepared, None
+        if before:
+            before.wire.discard()  # no garbage is collected here, and its sockets would stay
         with suppress(ValueError):
             prepared = prepare(self._name, os.environ)
-            self.prepared = prepared if prepared.wire.can_be_renewed else None
+            if prepared.wire.can_be_renewed:
+                self.prepared = prepared
+            else:
+                prepared.wire.discard()

@@ -55,6 +55,10 @@ class Wire:
         """In a fork: it is this process's own from now on."""
         self._loop.renew()
 
+    def discard(self) -> None:
+        """Instead of a start: nobody will use it."""
+        self._loop.close()
+
     def start(self, signals: Signals) -> None:
         """Connect and consume, until one of `signals` says stop."""
         self._log = LogFile(self._settings.log_file)

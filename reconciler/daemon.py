@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 from loguru import logger as log
@@ -17,6 +18,7 @@ from loguru import logger as log
 from reconciler import renewal
 from reconciler.broker.broker import Broker
 from reconciler.broker.embedded import EmbeddedBroker
+from reconciler.broker.keeper import keep
 from reconciler.broker.listener import Listener
 from reconciler.deadletters import Desk
 from reconciler.events import Events
@@ -54,6 +56,7 @@ class BrokerAt:
 
     amqp_url: str
     management_url: str | None
+    node: EmbeddedBroker | None = None
 
 
 def run(settings: Settings) -> None:
@@ -182,7 +185,7 @@ async def broker_at(settings: Settings, stop: Stop) -> AsyncIterator[BrokerAt]:
         await asyncio.wait({starting} if stop.takes_over else {starting, asked}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-        yield BrokerAt(node.amqp_url, node.management_url) if starting.done() else BrokerAt("", None)
+        yield BrokerAt(node.amqp_url, node.management_url, node) if starting.done() else BrokerAt("", None)
     finally:
         asked.cancel()
         starting.cancel()
@@ -212,6 +215,9 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
         asyncio.create_task(Scout(loop, context.events).run(), name="the watch on autoscaled queues"),
         asyncio.create_task(server.serve(sockets=[listener.dup()]), name="the web server"),
     ]
+    if at.node is not None:
+        told = partial(tell_broker, context)
+        running.insert(0, asyncio.create_task(keep(at.node, told), name="the watch on the embedded broker"))
     url = url_of(listener)
     announce(settings, url, at.amqp_url, at.management_url)
     log.info("{} → {}", settings.file, url)
@@ -307,6 +313,13 @@ def sweep(file: DesiredFile, settings: Settings) -> None:
 def tell_migration(events: Events, queue: str, text: str) -> None:
     log.info("queue {}: {}", queue, text)
     events.tell("migration", f"queue {queue}: {text}", queue=queue)
+
+
+def tell_broker(context: Context, text: str, *, well: bool = False) -> None:
+    (log.info if well else log.error)("{}", text)
+    context.events.tell("broker", text)
+    if well:
+        context.loop.wake("resync")
 
 
 class Server(uvicorn.Server):

@@ -13,6 +13,8 @@ from urllib.parse import quote
 
 import httpx
 
+from reconciler.broker.node import read_node
+from reconciler.broker.vm import find_vm
 from tests.waiting import eventually
 
 ECHO = """\
@@ -108,6 +110,13 @@ class System:
     @property
     def url(self) -> str:
         return str(json.loads((self.state / "daemon.json").read_bytes())["url"])
+
+    def broker_pid(self) -> int:
+        """The embedded broker's, which runs."""
+        node = read_node(self.state / "broker")
+        vm = find_vm(node) if node else None
+        assert vm
+        return vm.pid
 
     def kill(self) -> None:
         """kill -9 to the daemon alone; its workers live on."""

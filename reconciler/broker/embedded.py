@@ -1,7 +1,8 @@
 """The embedded broker: a private rabbitmq-server node of our own, for when `AMQP_URL` names none.
 
-Started before the loop, stopped after it. All of it listens on 127.0.0.1 only. It lives in a session of its own,
-so Ctrl-C does not reach it, and outlives a daemon that is killed: the next one takes it over.
+Started before the loop, stopped after it, and started again if it dies in between. All of it listens on 127.0.0.1
+only. It lives in a session of its own, so Ctrl-C does not reach it, and outlives a daemon that is killed: the next one
+takes it over.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import asyncio
 import base64
 import dataclasses
 import itertools
-import os
 import re
 import signal
 import subprocess
@@ -20,16 +20,16 @@ from pathlib import Path
 
 from reconciler.broker import node as nodes
 from reconciler.broker.node import Node
+from reconciler.broker.vm import POLL_SECONDS, Process, find_vm, gone, processes_of
 from reconciler.errors import Permanent
 
 START_SECONDS = 60.0
+RECOVERY_SECONDS = 600.0  # with data of before: it reads through its messages before it answers
 STOP_SECONDS = 15.0
-POLL_SECONDS = 0.025
 # The VM starts its epmd and asks it at once; on a busy machine that may be too early, and the VM ends.
 EPMD_LATE = "register/listen error: econnrefused"
 EPMD_TRIES = 3
 CRASH_REPORTS = ("supervisor:", "crasher:")  # Erlang's own pages on an end whose cause has been told before
-VM_NAMES = ("rabbitmq-server", "erl", "erlexec", "beam.smp")  # one process, as it `exec`s its way to the VM
 
 Progress = Callable[[str], None]
 
@@ -49,7 +49,7 @@ class EmbeddedBroker:
         self.folder = folder.absolute()
         self._command = list(command)
         self._node: Node | None = None
-        self._vm: _Process | None = None
+        self._vm: Process | None = None
         self._log_offset = 0
         self._ready = False
 
@@ -74,13 +74,15 @@ class EmbeddedBroker:
         """The Erlang VM's pid while it runs."""
         return self._vm.pid if self._vm is not None and self._vm.alive else None
 
-    async def start(self, progress: Progress = lambda line: None) -> None:
+    async def start(self, progress: Progress = lambda line: None, *, same_ports: bool = False) -> None:
         """Starts the node, or takes over one that a killed daemon left. Returns when AMQP and management answer.
 
-        `progress` gets a short line at each stage. When cancelled, the node goes on: call `stop`.
+        `progress` gets a short line at each stage. `same_ports`: its clients know them, so it takes no others.
+        When cancelled, the node goes on: call `stop`.
 
         Raises:
-            Permanent: no rabbitmq-server here, or the node died or took over 60 s; names the log and its last words.
+            Permanent: no rabbitmq-server here, a port that is another's now, or the node died or took over 60 s (10
+                minutes where it has data); names the log and its last words.
         """
         if self.running:
             return
@@ -88,31 +90,38 @@ class EmbeddedBroker:
         report = _timed(progress)
         for _ in range(EPMD_TRIES):
             try:
-                await self._start_once(report)
+                await self._start_once(report, same_ports)
                 return
             except Permanent as error:
                 await self.stop()
                 if EPMD_LATE not in str(error):
                     raise
                 report("broker: its port mapper was not up in time; once more")
-        await self._start_once(report)
+        await self._start_once(report, same_ports)
 
-    async def _start_once(self, report: Progress) -> None:
+    async def _start_once(self, report: Progress, same_ports: bool) -> None:
         remembered = nodes.read_node(self.folder)
         self._node = remembered
-        self._vm = _find_vm(remembered) if remembered else None
+        self._vm = find_vm(remembered) if remembered else None
         if self._vm is not None:
             report(f"broker: found its node running, pid {self._vm.pid}")
         else:
-            await self._launch(remembered, report)
+            await self._launch(remembered, report, same_ports)
         await self._until_ready(report)
+
+    async def ended(self) -> str:
+        """Waits until the node does not run any more. Answers how it ended, as far as that is known."""
+        if self._vm is None:
+            return ""
+        await self._vm.ended()
+        return self._vm.how
 
     async def stop(self) -> None:
         """Stops the node as `rabbitmqctl stop` would, then its epmd. Within 20 s nothing of it is left."""
         if self._vm is not None:
             deadline = time.monotonic() + STOP_SECONDS
             self._vm.send(signal.SIGTERM)  # RabbitMQ's own handler stops it cleanly
-            while not await _gone(self._vm, 0.5) and time.monotonic() < deadline:
+            while not await gone(self._vm, 0.5) and time.monotonic() < deadline:
                 if not self._ready:
                     self._vm.send(signal.SIGTERM)  # in the first half second of its life the VM drops it
         await self.kill()
@@ -122,7 +131,7 @@ class EmbeddedBroker:
         """SIGKILL to the node, as a crash would be. `start` brings it back on the same ports, with the same data."""
         if self._vm is not None:
             self._vm.send(signal.SIGKILL)
-            await _gone(self._vm, 3.0)
+            await gone(self._vm, 3.0)
             self._vm = None
 
     def _started(self) -> Node:
@@ -130,14 +139,14 @@ class EmbeddedBroker:
             raise Permanent("the embedded broker has not been started")
         return self._node
 
-    async def _launch(self, remembered: Node | None, report: Progress) -> None:
+    async def _launch(self, remembered: Node | None, report: Progress, same_ports: bool) -> None:
         server = nodes.find_server()
         if server is None and not self._command:
             raise Permanent(
                 f"rabbitmq-server is not on this machine: {nodes.INSTALL}, or use another broker with AMQP_URL=amqp://…"
             )
         await self._sweep()  # an epmd of before holds its port
-        node = self._node = nodes.prepare(self.folder, remembered)
+        node = self._node = nodes.prepare(self.folder, remembered, same_ports)
         self._log_offset = node.log.stat().st_size if node.log.exists() else 0
         environment = nodes.environment(node)
         if server is not None and not self._command:
@@ -152,19 +161,20 @@ class EmbeddedBroker:
                 stderr=console,
                 start_new_session=True,
             )
-        self._vm = _Process(child.pid, child)
+        self._vm = Process(child.pid, child)
         report(f"broker: starting node {node.name}, pid {child.pid}")
 
     async def _until_ready(self, report: Progress) -> None:
         node = self._started()
+        seconds = RECOVERY_SECONDS if node.seeded else START_SECONDS
         try:
-            async with asyncio.timeout(START_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._until(lambda: _speaks_amqp(node))
                 report(f"broker: AMQP answers on 127.0.0.1:{node.amqp_port}")
                 await self._until(lambda: _serves_management(node))
                 report(f"broker: management answers on 127.0.0.1:{node.management_port}")
         except TimeoutError:
-            raise Permanent(self._last_words(f"was not ready after {START_SECONDS:.0f} s")) from None
+            raise Permanent(self._last_words(f"was not ready after {seconds:.0f} s")) from None
         self._ready = True
         if not node.seeded:
             self._node = dataclasses.replace(node, seeded=True)
@@ -187,85 +197,9 @@ class EmbeddedBroker:
         """Ends what the VM leaves: its epmd, which RabbitMQ restarts at will, and its helpers."""
         if self._node is None or not self.folder.exists():
             return
-        for process in _processes(self._node):
+        for process in processes_of(self._node):
             process.send(signal.SIGKILL)
-            await _gone(process, 2.0)
-
-
-class _Process:
-    """A process known by pid and start time, our child or not."""
-
-    def __init__(self, pid: int, child: subprocess.Popen[bytes] | None = None) -> None:
-        self.pid = pid
-        self._child = child
-        self._start_time = _start_time(pid)
-
-    @property
-    def alive(self) -> bool:
-        if self._child is not None and self._child.poll() is not None:
-            return False
-        start_time = _start_time(self.pid)
-        if start_time is None and self._child is not None:
-            self._child.wait()  # it ended between the two looks: take it in, so that no zombie stays
-        return start_time is not None and start_time == self._start_time
-
-    @property
-    def name(self) -> str:
-        try:
-            return Path(f"/proc/{self.pid}/comm").read_text().strip()
-        except OSError:
-            return ""
-
-    def send(self, number: signal.Signals) -> None:
-        if self.alive:
-            try:
-                os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass
-
-
-def _start_time(pid: int) -> str | None:
-    """In clock ticks since boot; None if there is no such process, or only a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]
-
-
-def _processes(node: Node) -> list[_Process]:
-    """All that runs with this node's mark in its environment, this process apart."""
-    mark = f"RECONCILER_BROKER={node.mark}".encode()
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark in entry.read_bytes().split(b"\0"):
-                found.append(_Process(int(entry.parent.name)))
-        except OSError:
-            pass  # ended meanwhile, or another user's
-    return found
-
-
-def _find_vm(node: Node) -> _Process | None:
-    leaders = (process for process in _processes(node) if _leads_session(process.pid))
-    return next((process for process in leaders if process.name in VM_NAMES), None)
-
-
-def _leads_session(pid: int) -> bool:
-    try:
-        return os.getsid(pid) == pid
-    except ProcessLookupError:
-        return False
-
-
-async def _gone(process: _Process, within: float) -> bool:
-    deadline = time.monotonic() + within
-    while process.alive:
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(POLL_SECONDS)
-    return True
+            await gone(process, 2.0)
 
 
 async def _speaks_amqp(node: Node) -> bool:

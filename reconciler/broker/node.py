@@ -106,14 +106,16 @@ def read_node(folder: Path) -> Node | None:
         ) from error
 
 
-def prepare(folder: Path, node: Node | None) -> Node:
+def prepare(folder: Path, node: Node | None, same_ports: bool = False) -> Node:
     """Writes all that a start needs, and answers the node: the one remembered, on new ports if its own are taken.
 
     Raises:
-        Permanent: the folder cannot be written.
+        Permanent: the folder cannot be written; or with `same_ports`, one of its ports is taken.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if same_ports and node is not None and (taken := [port for port in node.ports if not _is_free(port)]):
+            raise Permanent(f"the embedded broker cannot listen on port {taken[0]} again: another process has it now")
         node = _new_node(folder) if node is None else _on_free_ports(node)
         if not node.seeded:
             # A first boot that was cut short may have a vhost but no user, for ever. Nobody has used it yet.

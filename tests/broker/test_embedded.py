@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,9 +21,10 @@ import pytest
 
 from reconciler.broker import node as nodes
 from reconciler.broker.embedded import EmbeddedBroker, installed
+from reconciler.broker.keeper import keep
 from reconciler.errors import Permanent
 from tests.nodes import TestNode
-from tests.waiting import eventually
+from tests.waiting import async_eventually, eventually
 
 ROOT = Path(__file__).parents[2]
 DAEMON = """
@@ -120,6 +123,69 @@ def test_a_killed_node_comes_back_with_its_ports_and_data(own_broker: TestNode) 
     own_broker.start()
     assert own_broker.amqp_url == url
     assert take(url) == b"through a crash"
+
+
+class Heard:
+    """What the keeper tells."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.back = asyncio.Event()
+
+    def __call__(self, text: str, *, well: bool = False) -> None:
+        self.lines.append(text)
+        if well:
+            self.back.set()
+
+
+@contextlib.asynccontextmanager
+async def kept(folder: Path) -> AsyncIterator[tuple[EmbeddedBroker, Heard]]:
+    """A node that runs, and is kept running."""
+    node, heard = EmbeddedBroker(folder), Heard()
+    await node.start()
+    keeper = asyncio.create_task(keep(node, heard))
+    try:
+        yield node, heard
+        assert not keeper.done()
+    finally:
+        keeper.cancel()
+        await asyncio.wait({keeper})
+        await node.stop()
+
+
+def test_a_node_that_dies_is_started_again_where_it_was(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with kept(tmp_path) as (node, heard):
+            before, url = node.pid, node.amqp_url
+            assert before
+            await asyncio.to_thread(publish, url, b"through a crash")
+            os.kill(before, signal.SIGKILL)
+            async with asyncio.timeout(40):
+                await heard.back.wait()
+            assert node.pid not in (None, before)
+            assert node.amqp_url == url
+            assert await asyncio.to_thread(take, url) == b"through a crash"
+            assert "has ended (killed by SIGKILL): it is started again" in heard.lines[0]
+
+    asyncio.run(scene())
+    assert pids_of(tmp_path) == set()
+
+
+def test_a_node_that_cannot_come_back_is_tried_again_until_it_can(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with kept(tmp_path) as (node, heard):
+            spoilt = tmp_path / "conf.d" / "mine.conf"
+            spoilt.write_text("no.such.setting = 1\n")
+            assert node.pid
+            os.kill(node.pid, signal.SIGKILL)
+            await async_eventually(lambda: len(heard.lines) > 1, timeout=30)
+            assert "no.such.setting" in heard.lines[1]
+            assert "it is tried again in 1 s" in heard.lines[1]
+            spoilt.unlink()
+            async with asyncio.timeout(60):
+                await heard.back.wait()
+
+    asyncio.run(scene())
 
 
 def test_the_node_of_a_killed_daemon_is_taken_over(tmp_path: Path) -> None:
@@ -227,6 +293,8 @@ def test_ports_are_kept_until_somebody_else_has_one(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", first.dist_port))
         other.listen()
+        with pytest.raises(Permanent, match=f"cannot listen on port {first.dist_port} again"):
+            nodes.prepare(tmp_path, first, same_ports=True)
         second = nodes.prepare(tmp_path, nodes.read_node(tmp_path))
     assert set(second.ports).isdisjoint({first.dist_port})
     assert (second.name, second.password, second.cookie) == (first.name, first.password, first.cookie)

@@ -86,7 +86,7 @@ class Site(System):
 
     def recorded(self) -> list[str]:
         """What the workers `record` have recorded, in no order."""
-        return [line for path in self.out.iterdir() if path.name.isdigit() for line in path.read_text().splitlines()]
+        return lines_in(self.out)
 
     def begun(self) -> set[str]:
         """`MESSAGE-PID` of each message that a worker `hold` has taken."""
@@ -101,6 +101,11 @@ class Site(System):
     def said(self) -> str:
         """The daemon's log so far."""
         return self.log.read_text()
+
+
+def lines_in(out: Path) -> list[str]:
+    """What workers `record` have written to this folder."""
+    return [line for path in out.iterdir() if path.name.isdigit() for line in path.read_text().splitlines()]
 
 
 @contextlib.contextmanager

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
+import os
 import resource
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +17,9 @@ import pika
 import pytest
 from pika.exceptions import AMQPError
 
-from tests.live.sites import Site, end, processes_of, site_on, zygotes_of
+from tests.live.sites import RECORD, Site, end, lines_in, processes_of, site_on, zygotes_of
 from tests.nodes import TestNode
+from tests.system import System
 from tests.waiting import eventually
 
 BACK_WITHIN = 5.0  # seconds after the broker's return
@@ -127,6 +131,31 @@ def test_a_broker_that_stops_under_load_and_one_that_is_killed_cost_no_message_a
         grew(load.confirmed, by=200)
     all_processed(site, load)
     assert site.pids() == before
+
+
+def test_an_embedded_broker_that_is_killed_is_started_again_and_costs_no_message(tmp_path: Path) -> None:
+    system, out = System(tmp_path / "site", None, None), tmp_path / "out"
+    out.mkdir()
+    system.env["OUT"] = str(out)
+    system.worker("record", RECORD)
+    system.write(WORK.format(2))
+
+    def ready() -> set[int]:
+        return {worker["pid"] for worker in system.list_workers(state="ready")}
+
+    try:
+        system.start()
+        before = eventually(lambda: len(found := ready()) == 2 and found, within=20)
+        with Load(json.loads((system.state / "daemon.json").read_bytes())["amqp_url"]) as load:
+            grew(load.confirmed, by=200)
+            os.kill(system.broker_pid(), signal.SIGKILL)
+            eventually(lambda: "has ended (killed by SIGKILL)" in system.log.read_text())
+            grew(load.confirmed, by=200)
+        eventually(lambda: system.status()["healthy"] and ready() == before, within=20)
+        eventually(lambda: set(load.confirmed) <= set(lines_in(out)), within=20)
+    finally:
+        system.stop()
+        end(processes_of(system))
 
 
 def tells_that_the_broker_is_away(site: Site) -> None:

@@ -308,35 +308,26 @@ def test_the_embedded_broker_goes_on_too(tmp_path: Path) -> None:
         system.start()
         eventually(lambda: len([w for w in system.list_workers() if w["state"] == "ready"]) == 2, within=30)
         pids = all_pids(system)
-        node = broker_pid(system)
+        node = system.broker_pid()
         assert system.stop() == 0
         assert is_alive(node)
         system.start()
-        assert broker_pid(system) == node
+        assert system.broker_pid() == node
         eventually(lambda: all_pids(system) == pids)
         pid = daemon(system)
         renew(system)
-        assert broker_pid(system) == node
+        assert system.broker_pid() == node
         eventually(lambda: all_pids(system) == pids)
         renew(system)
         eventually(lambda: system.status().get("synced"))
         del system.env["RECONCILER_ON_EXIT"]
         os.kill(node, signal.SIGKILL)
         eventually(lambda: not zombies_under(pid))
+        eventually(lambda: system.status().get("healthy"), within=40)
+        assert system.broker_pid() != node
     finally:
         system.stop()
         system.env.pop("RECONCILER_ON_EXIT", None)
         with contextlib.suppress(RuntimeError, AssertionError):
             system.start(ready=False)
         system.stop()
-
-
-def broker_pid(system: System) -> int:
-    from reconciler.broker.embedded import _find_vm
-    from reconciler.broker.node import read_node
-
-    node = read_node(system.state / "broker")
-    assert node
-    vm = _find_vm(node)
-    assert vm
-    return vm.pid

@@ -10,12 +10,13 @@ from reconciler.diff import diff
 from reconciler.intake import InForce, Reading
 from reconciler.loop import Turn
 from reconciler.metrics import Metrics
-from reconciler.plan import make_plan
+from reconciler.plan import Context, make_plan
 from reconciler.settings import Runtime
 from reconciler.spec import specs_of
 from reconciler.status import Seen, assess
 from reconciler.usage import Usage
 from state.desired import Desired
+from state.ledger import Holdings
 from state.observed import ObservedBroker, ObservedQueue
 from state.processes import ObservedWorker, Pool, WorkerState
 
@@ -52,10 +53,11 @@ def site(queues: int, each: int) -> tuple[Turn, tuple[ObservedWorker, ...]]:
     specs = specs_of(file, Runtime(workers=Path("workers"), amqp_url="amqp://here/"))
     there = {name: ObservedQueue(name, "classic", True, arguments={}, unacknowledged=0) for name in file.queues}
     workers = tuple(seen(pool, slot, specs[pool].digest) for pool, _ in file.pools() for slot in range(each))
-    plan = make_plan(diff(file, there, {}, specs, workers))
     broker = ObservedBroker("b", "4", True, there)
-    status = assess(Seen(file, "rev", (), broker, None, None, workers), plan, {}, commit=None)
-    return Turn(1, Reading(InForce(file, "rev")), broker, None, plan, status), workers
+    plan = make_plan(diff(file, broker, Holdings(), specs, workers), Context())
+    found = Seen(file, "rev", (), broker, None, None, workers)
+    status = assess(found, plan, {}, commit=None)
+    return Turn(1, Reading(InForce(file, "rev")), broker, None, plan, found, status), workers
 
 
 def seen(pool: Pool, slot: int, digest: str) -> ObservedWorker:

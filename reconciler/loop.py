@@ -56,6 +56,7 @@ class Turn:
     broker: ObservedBroker | None
     broker_error: str | None
     plan: Plan
+    seen: Seen
     status: Mapping[str, Any]
 
     @property
@@ -290,7 +291,7 @@ class Loop:
             drifts=self._drifting.standing,
             foreign=tuple(self._drifting.foreign),
         )
-        return Turn(self.started, reading, observed, error, plan, assess(seen, plan, last, commit=None))
+        return Turn(self.started, reading, observed, error, plan, seen, assess(seen, plan, last, commit=None))
 
     def _drop_met_requests(self, reading: Reading, requests: Mapping[str, bool]) -> None:
         """A deletion asked for by name is over once the file lists the queue again."""

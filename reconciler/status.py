@@ -50,14 +50,11 @@ def assess(seen: Seen, plan: Plan, last: Mapping[str, Any], commit: str | None) 
     for name, bindings in foreign.items():
         if name in queues:
             queues[name] |= {"foreign_bindings": bindings}
-    to_do = (plan.actions, plan.held, plan.under_way, seen.faults, seen.waiting)
-    synced = not any(to_do) and seen.broker is not None
     return {
         "revision": seen.revision,
         "commit": commit,
         "file_error": "\n".join(seen.faults) or None,
-        "synced": synced and all(q["synced"] for q in queues.values()),
-        "healthy": seen.broker is not None and all(q["healthy"] for q in queues.values()),
+        **on_the_whole(queues, seen, plan),
         "broker": broker_status(seen),
         "last_reconcile": dict(last),
         "warnings": [asdict(finding) | {"path": dotted(finding.path)} for finding in warnings_of(seen)],
@@ -65,6 +62,15 @@ def assess(seen: Seen, plan: Plan, last: Mapping[str, Any], commit: str | None) 
         "held": held_status(plan.held, seen.revision),
         "drift": [drift_view(drift) for drift in seen.drifts],
         "queues": queues,
+    }
+
+
+def on_the_whole(queues: Mapping[str, Mapping[str, Any]], seen: Seen, plan: Plan) -> dict[str, bool]:
+    to_do = (plan.actions, plan.held, plan.under_way, seen.faults, seen.waiting)
+    there = seen.broker is not None
+    return {
+        "synced": there and not any(to_do) and all(queue["synced"] for queue in queues.values()),
+        "healthy": there and all(queue["healthy"] for queue in queues.values()),
     }
 
 
@@ -173,6 +179,21 @@ def scaling_view(pool: Pool, queue: Queue, seen: Seen) -> dict[str, Any]:
         return {}
     known = {"count": decision.count, "reason": decision.reason, "min": scale.min, "max": scale.max}
     return {"autoscale": known}
+
+
+def with_workers(
+    status: Mapping[str, Any], seen: Seen, plan: Plan, workers: Iterable[ObservedWorker]
+) -> Mapping[str, Any]:
+    """`status` with the workers as they are now, for they come and go between turns."""
+    now, then = by_pool(workers), by_pool(seen.workers)
+    changed = {pool.queue for pool in now.keys() | then.keys() if now.get(pool) != then.get(pool)}
+    if not changed:
+        return status
+    missing, queues = what_is_missing(plan), dict(status["queues"])
+    for name in changed & queues.keys():
+        queue = seen.desired.all_queues()[name]
+        queues[name] = queues[name] | queue_status(name, queue, seen, missing.get(name), now)
+    return {**status, **on_the_whole(queues, seen, plan), "queues": queues}
 
 
 def with_reasons(status: Mapping[str, Any], decisions: Mapping[Pool, Decision]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from reconciler.basis import is_digest, moved
 from reconciler.loop import Turn
 from reconciler.review import Confirmation, in_words
-from reconciler.status import with_reasons
+from reconciler.status import with_reasons, with_workers
 from reconciler.web.answers import ApiError, answer, read_json, text_field, wait_of
 from reconciler.web.context import Context, context_of
 from reconciler.web.openapi import document
@@ -42,9 +42,11 @@ async def refresh(context: Context) -> None:
 
 
 def status_of(context: Context) -> dict[str, Any]:
-    if context.loop.last is None:
+    """Where things stand: what the last turn saw, with its workers as they are now. Raises ApiError 503 before it."""
+    if (turn := context.loop.last) is None:
         raise ApiError(503, "the first reconciliation has not ended yet (ask again in a moment)")
-    status = with_reasons(context.loop.last.status, context.loop.scaler.decisions)
+    status = with_workers(turn.status, turn.seen, turn.plan, context.loop.supervisor.observe())
+    status = with_reasons(status, context.loop.scaler.decisions)
     return {**status, "redrives": context.desk.runs}
 
 

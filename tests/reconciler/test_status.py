@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
 import pytest
 
 from reconciler.plan import Declare, Held, Plan
-from reconciler.status import Seen, assess
+from reconciler.status import Seen, assess, with_workers
 from state.desired import Queue
 from state.observed import ObservedBroker, ObservedQueue
 from tests.reconciler.support import desired, there, worker
@@ -197,3 +198,28 @@ def test_all_that_is_held_of_one_queue_is_told() -> None:
 
 def test_a_dead_letter_queue_that_is_only_implied_has_a_status_too() -> None:
     assert set(status(file=desired(q={"dead_letter": "lost"}), workers=())["queues"]) == {"q", "lost"}
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [
+        BOTH,
+        (),
+        (worker(0),),
+        (worker(0), worker(1, state="backoff", reason="no ledger")),
+        (worker(0), worker(1, processed=9)),
+    ],
+)
+@pytest.mark.parametrize("plan", [NO_PLAN, Plan((Declare("q", Queue(), True),))])
+@pytest.mark.parametrize("broker", [None, ObservedBroker("here /", "4", True, {n: there(n) for n in ("q", "other")})])
+def test_the_workers_as_they_are_now_make_the_same_status_as_a_turn_that_sees_them(
+    workers: Any, plan: Plan, broker: ObservedBroker | None
+) -> None:
+    file = desired(q={"workers": {"w": 2}}, other={"workers": {}})
+    seen = Seen(file, "f00d", (), broker, None, None, BOTH)
+    before = assess(seen, plan, {}, None)
+    kept = copy.deepcopy(before)
+    after = with_workers(before, seen, plan, workers)
+    assert after == assess(dataclasses.replace(seen, workers=workers), plan, {}, None)
+    assert before == kept, "the turn's own status stays as it was"
+    assert after["queues"]["other"] is before["queues"]["other"]

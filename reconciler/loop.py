@@ -28,7 +28,7 @@ from reconciler.intake import InForce, Intake, Reading
 from reconciler.migration import Migrations
 from reconciler.pauses import Pauses
 from reconciler.plan import Plan, Result
-from reconciler.planner import Planner
+from reconciler.planner import Decided, Planner
 from reconciler.removing import leaving_behind
 from reconciler.review import Confirmation, Review
 from reconciler.scaler import Scaler
@@ -41,6 +41,7 @@ from reconciler.witness import Witness
 from state.desired import Desired
 from state.ledger import Ledger
 from state.observed import ObservedBroker, ObservedQueue
+from state.processes import Pool, WorkerSpec
 
 HELD_POLL_SECONDS = 2.0  # how often a removal that waits for a queue to become empty is looked at
 GATHER_SECONDS = 0.05  # after a turn, within which what workers do by themselves makes one turn, not many
@@ -187,7 +188,7 @@ class Loop:
             await asyncio.sleep(reading.settles_in or 0.05)
         observed, error = await self._observe(reading.in_force)
         review = await self._planner.review(reading, observed, dict(self.ledger.requests))
-        return self._assessed(reading, review.broker, error, review.plan, {}), review
+        return self._assessed(reading, review.broker, error, review.plan, {}, {}), review
 
     async def turn(self, trigger: str, started: float) -> Turn:
         requests = dict(self.ledger.requests)
@@ -212,7 +213,7 @@ class Loop:
         if observed is not None:
             self._drifting.did(results, observed)
         planner.did(results, requests)
-        turn = self._finish(reading, observed, error, decided.plan, results, trigger, started)
+        turn = self._finish(reading, observed, error, decided, results, trigger, started)
         self.observer(turn, results)
         self._drop_met_requests(reading, requests)
         return turn
@@ -251,13 +252,13 @@ class Loop:
         reading: Reading,
         observed: ObservedBroker | None,
         error: str | None,
-        plan: Plan,
+        decided: Decided,
         results: list[Result],
         trigger: str,
         started: float,
     ) -> Turn:
         self._busy_turns = self._busy_turns + 1 if results else 0
-        self._teller.plan(plan, reading)
+        self._teller.plan(decided.plan, reading)
         last = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "seconds": round(time.monotonic() - started, 4),
@@ -265,7 +266,7 @@ class Loop:
             "actions": len(results),
             "error": error or next((str(r.error) for r in results if r.error), None),
         }
-        before, self.last = self.last, self._assessed(reading, observed, error, plan, last)
+        before, self.last = self.last, self._assessed(reading, observed, error, decided.plan, last, decided.specs)
         self._teller.warnings(before.status["warnings"] if before else (), self.last.status["warnings"])
         return self.last
 
@@ -276,6 +277,7 @@ class Loop:
         error: str | None,
         plan: Plan,
         last: Mapping[str, Any],
+        specs: Mapping[Pool, WorkerSpec],
     ) -> Turn:
         seen = Seen(
             desired=reading.in_force.desired,
@@ -290,6 +292,7 @@ class Loop:
             scaling=self._planner.decisions(reading.in_force.desired),
             drifts=self._drifting.standing,
             foreign=tuple(self._drifting.foreign),
+            specs=specs,
         )
         return Turn(self.started, reading, observed, error, plan, seen, assess(seen, plan, last, commit=None))
 

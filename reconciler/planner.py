@@ -30,7 +30,7 @@ from reconciler.window import Window
 from state.desired import Desired
 from state.ledger import Holdings, Ledger
 from state.observed import ObservedBroker
-from state.processes import Pool
+from state.processes import Pool, WorkerSpec
 
 Requests = Mapping[str, bool]  # deletions asked for by name, and whether with their messages
 
@@ -43,6 +43,7 @@ class Decided:
     changes: Sequence[Change]
     drifts: Sequence[Drifted]
     wanted: Wanted
+    specs: Mapping[Pool, WorkerSpec]
 
 
 class Planner:
@@ -135,11 +136,12 @@ class Planner:
         in_force = reading.in_force
         ours = self._holdings(observed)
         wanted = wanted_topology(in_force.desired, observed, ours) if observed else Wanted()
+        specs = specs_of(in_force.desired, self._runtime, in_force.code)
         changes = diff(
             in_force.desired,
             observed,
             ours,
-            specs_of(in_force.desired, self._runtime, in_force.code),
+            specs,
             self._supervisor.observe(),
             self._wishes(in_force.desired, observed),
             wanted,
@@ -148,7 +150,7 @@ class Planner:
         changes = [change for change in changes if queue_of(change) not in under_way]
         drifts = self._drifting.among(changes, in_force.desired, observed)
         plan = make_plan(changes, self._context(in_force, ours, under_way, drifts, requests))
-        return Decided(self.attempts.holding_back(plan, time.monotonic()), changes, drifts, wanted)
+        return Decided(self.attempts.holding_back(plan, time.monotonic()), changes, drifts, wanted, specs)
 
     async def review(self, reading: Reading, observed: ObservedBroker | None, requests: Requests) -> Review:
         """A plan with live counts of all messages that it could cost."""

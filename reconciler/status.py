@@ -14,7 +14,7 @@ from reconciler.reached import Drifted
 from state.desired import Desired, Pause, Queue, Worker
 from state.faults import dotted
 from state.observed import ObservedBinding, ObservedBroker, ObservedQueue, binding_of
-from state.processes import ObservedWorker, Pool, WorkerState
+from state.processes import ObservedWorker, Pool, WorkerSpec, WorkerState
 from state.units import iso
 
 Pools = dict[Pool, list[ObservedWorker]]
@@ -40,6 +40,7 @@ class Seen:
     scaling: Mapping[Pool, Decision] = field(default_factory=dict)  # the numbers of autoscaled pools
     drifts: Sequence[Drifted] = ()  # what others changed
     foreign: Sequence[ObservedBinding] = ()  # the bindings that are neither in the file nor ours
+    specs: Mapping[Pool, WorkerSpec] = field(default_factory=dict)  # how the processes of each pool are to run
 
 
 def assess(seen: Seen, plan: Plan, last: Mapping[str, Any], commit: str | None) -> dict[str, Any]:
@@ -148,8 +149,7 @@ def queue_status(name: str, queue: Queue, seen: Seen, held: str | None, pools: P
     there = seen.broker.queues.get(name) if seen.broker else None
     paused = pause_view(queue, seen.paused[name]) if name in seen.paused else None
     workers = [
-        pool_status(w, desired_of(Pool(name, w), wanted, seen), pools.get(Pool(name, w), []), paused is not None)
-        for w, wanted in queue.workers.items()
+        pool_status(Pool(name, w), wanted, seen, pools, paused is not None) for w, wanted in queue.workers.items()
     ]
     missing = why_not_synced(there, seen, held)
     unwell = next((w.reason for w in workers if w.reason), None) or why_unwell(there)
@@ -157,7 +157,7 @@ def queue_status(name: str, queue: Queue, seen: Seen, held: str | None, pools: P
         "synced": missing is None and all(w.settled for w in workers),
         "healthy": missing is None and unwell is None,
         "messages": there.messages if there else None,
-        "reason": missing or unwell or (why_paused(paused) if paused else None),
+        "reason": missing or unwell or (why_paused(paused) if paused else rolling_of(workers)),
         "paused": paused,
         "workers": {w.name: pool_view(w) | scaling_view(Pool(name, w.name), queue, seen) for w in workers},
     }
@@ -242,24 +242,33 @@ class PoolStatus:
     desired: int
     ready: int
     restarts: int
-    settled: bool  # as many slots as wanted, none on its way out
+    settled: bool  # as many slots as wanted, none on its way out, none of an older spec
     reason: str | None  # why not all are ready
+    rolling: str | None = None  # how many are of an older spec
     executed: str | None = None  # why its processes are not forked, though they should be
 
 
-def pool_status(name: str, desired: int, workers: list[ObservedWorker], paused: bool = False) -> PoolStatus:
-    """`desired` is the file's count; while its queue is paused, none is to run."""
+def pool_status(pool: Pool, wanted: Worker, seen: Seen, pools: Pools, paused: bool) -> PoolStatus:
+    """While its queue is paused, none is to run, whatever the file's count."""
+    workers, desired, spec = pools.get(pool, []), desired_of(pool, wanted, seen), seen.specs.get(pool)
     ready = sum(w.state == WorkerState.READY for w in workers)
     kept = [w for w in workers if not w.leaves]
+    older = sum(w.digest != spec.digest for w in kept) if spec else 0
+    name = pool.worker
     return PoolStatus(
         name=name,
         desired=desired,
         ready=ready,
         restarts=sum(w.restarts for w in workers),
-        settled=len(workers) == len(kept) == (0 if paused else desired),
+        settled=len(workers) == len(kept) == (0 if paused else desired) and not older,
         reason=None if paused or ready == desired else f"{name}: {ready} of {desired} ready{worst_of(kept)}",
+        rolling=f"{name}: {older} of {desired} still run with the code or the settings of before" if older else None,
         executed=next((w.exec_reason for w in workers if w.exec_reason), None),
     )
+
+
+def rolling_of(pools: Iterable[PoolStatus]) -> str | None:
+    return next((pool.rolling for pool in pools if pool.rolling), None)
 
 
 def worst_of(workers: list[ObservedWorker]) -> str:

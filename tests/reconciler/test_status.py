@@ -12,7 +12,7 @@ from reconciler.plan import Declare, Held, Plan
 from reconciler.status import Seen, assess, with_workers
 from state.desired import Queue
 from state.observed import ObservedBroker, ObservedQueue
-from tests.reconciler.support import desired, there, worker
+from tests.reconciler.support import desired, specs, there, worker
 
 FILE = desired(q={"workers": {"w": 2}})
 NO_PLAN = Plan()
@@ -198,6 +198,17 @@ def test_all_that_is_held_of_one_queue_is_told() -> None:
 
 def test_a_dead_letter_queue_that_is_only_implied_has_a_status_too() -> None:
     assert set(status(file=desired(q={"dead_letter": "lost"}), workers=())["queues"]) == {"q", "lost"}
+
+
+def test_as_long_as_a_roll_is_on_its_way_the_queue_is_not_synced() -> None:
+    wanted = specs(FILE)
+    new = next(iter(wanted.values())).digest
+    one_of_two = worker(0, digest=new), worker(1, digest="of before")
+    found = status(there(), workers=one_of_two, specs=wanted)
+    assert (found["synced"], found["healthy"]) == (False, True), "even between two batches, when nothing is to be done"
+    assert found["queues"]["q"]["reason"] == "w: 1 of 2 still run with the code or the settings of before"
+    found = status(there(), workers=(worker(0, digest=new), worker(1, digest=new)), specs=wanted)
+    assert (found["synced"], found["queues"]["q"]["reason"]) == (True, None)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -41,7 +42,8 @@ class Events:
         self._news = asyncio.Event()
 
     def since(self, after: int) -> list[Event]:
-        return [event for event in self._kept if event.id > after]
+        newest = list(itertools.islice(reversed(self._kept), max(0, self.last_id - after)))
+        return newest[::-1]
 
     @property
     def last_id(self) -> int:

@@ -314,7 +314,7 @@ class Loop:
     async def _gather(self, ended: float, turn: Turn | None) -> None:
         """Two hundred workers that become ready one after another are not two hundred turns."""
         took = turn.status["last_reconcile"]["seconds"] if turn else 0.0
-        until = ended + max(GATHER_SECONDS, 2 * took)
+        until = ended + max(GATHER_SECONDS, 4 * took)
         while self._triggers == ["exit"] and (left := until - time.monotonic()) > 0:
             self._woken.clear()
             with suppress(TimeoutError):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 PING_SECONDS = 15.0
+GATHER = 0.01  # seconds after something was sent, in which what else comes is sent together
+MOST = 65536  # bytes that are held ready for a client
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -37,31 +38,68 @@ def stream(request: Request, source: AsyncIterator[Sent], stopping: asyncio.Even
 
 
 async def _bytes(source: AsyncIterator[Sent], stopping: asyncio.Event) -> AsyncIterator[bytes]:
+    """The first of a burst goes out at once, what follows within `GATHER` seconds as one."""
     yield b"retry: 1000\n\n"
-    stop = asyncio.ensure_future(stopping.wait())
-    step: asyncio.Future[Sent] | None = None
+    gathered, loop, sent = Gathered(), asyncio.get_running_loop(), 0.0
+    filling, stop = asyncio.ensure_future(gathered.fill(source)), asyncio.ensure_future(stopping.wait())
+    for ended in (filling, stop):
+        ended.add_done_callback(gathered.wake)
     try:
-        while not stopping.is_set():
-            step = step or asyncio.ensure_future(anext(source))
-            waiting: set[asyncio.Future[Any]] = {step, stop}
-            await asyncio.wait(waiting, timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if not step.done():
+        while not stop.done():
+            if not await gathered.within(PING_SECONDS):
                 yield b": ping\n\n"
                 continue
-            done, step = step, None
-            if isinstance(done.exception(), StopAsyncIteration):
+            if (rest := sent + GATHER - loop.time()) > 0:
+                await asyncio.sleep(rest)
+            if data := gathered.take():
+                sent = loop.time()
+                yield data
+            elif filling.done():
+                filling.result()  # raises what its source did
                 return
-            yield done.result().encode()
+        if data := gathered.take():
+            yield data
     finally:
         stop.cancel()
-        await _close(source, step)
+        filling.cancel()  # its source ends where it waits, and lets go of what it watches
+        await asyncio.wait({filling})
 
 
-async def _close(source: AsyncIterator[Sent], step: asyncio.Future[Sent] | None) -> None:
-    """Ends the source where it waits, so that it lets go of what it watches."""
-    if step is not None:
-        step.cancel()
-        with suppress(asyncio.CancelledError, StopAsyncIteration):
-            await step
-    if (close := getattr(source, "aclose", None)) is not None:
-        await close()
+class Gathered:
+    """What a source has said and nobody has sent yet, no more than `MOST` bytes and one event."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def fill(self, source: AsyncIterator[Sent]) -> None:
+        """Until the source ends."""
+        async with aclosing(source):  # type: ignore[type-var] # each is an async generator
+            async for event in source:
+                await self._room.wait()
+                self._parts.append(event.encode())
+                self._size += len(self._parts[-1])
+                self._news.set()
+                if self._size > MOST:
+                    self._room.clear()
+
+    def wake(self, *_: object) -> None:
+        self._news.set()
+
+    async def within(self, seconds: float) -> bool:
+        """Whether there is something to be sent, or somebody wakes us, in that time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        return self._news.is_set()
+
+    def take(self) -> bytes:
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        self._news.clear()
+        self._room.set()
+        return data

@@ -92,6 +92,7 @@ def _serve(listener: socket.socket) -> None:
         client, _ = listener.accept()
         with client:
             client.settimeout(PATIENCE)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer waits for the one before
             _answer_all(client)
 
 

@@ -7,6 +7,7 @@ but forks from one that it has started itself: between the two there may have be
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -201,7 +202,9 @@ class Zygote:
             socket.send_fds(self._socket, [json.dumps(message).encode()], fds)
         except (BlockingIOError, InterruptedError):
             return True
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.ETOOMANYREFS:  # as many descriptors are on their way as one may have open
+                return True
             raise Lost from None
         return False
 

@@ -81,6 +81,22 @@ def test_the_count_in_the_file_is_the_number_of_processes(site: Site) -> None:
         assert site.settled()["queues"]["work"]["workers"]["echo"] == {"desired": count, "ready": count, "restarts": 0}
 
 
+def test_each_says_to_the_broker_who_it_is(site: Site) -> None:
+    """Also those that were forked together, from one that had all ready but for that."""
+    site.write(pool("record", count=3))
+    eventually(lambda: len(site.pids()) == 3)
+    pids = {worker["pid"]: worker["slot"] for worker in site.list_workers()}
+
+    def shown() -> dict[int, str]:
+        with site.vhost.node.api() as api:
+            all_of_them = [c.get("client_properties", {}) for c in api.get("/api/connections").json()]
+        return {c["pid"]: c["connection_name"] for c in all_of_them if c.get("pid") in pids}
+
+    eventually(
+        lambda: shown() == {pid: f"reconciler worker work/record[{slot}]" for pid, slot in pids.items()}, within=20
+    )
+
+
 def test_scaling_up_does_not_touch_the_running_workers(site: Site) -> None:
     scaled(site, "echo", 2)
     before = {worker["pid"]: worker["started_at"] for worker in site.list_workers()}

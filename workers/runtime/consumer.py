@@ -44,7 +44,12 @@ class Consumer:
         self._said = ""
 
     def start(self) -> None:
+        """Once the loop runs."""
         self._link.open()
+
+    def renew(self) -> None:
+        """In a fork, after its start."""
+        self._link.renew()
 
     def cancel(self) -> None:
         """Take no more messages; what is in hand can still be settled."""

@@ -68,7 +68,7 @@ class Link:
         return self._connection
 
     def open(self) -> None:
-        """Connect, and keep connected."""
+        """Connect, and keep connected. Before the loop runs nothing goes out: it may be called before a fork, too."""
         self._retry = None
         self._parameters = self._make_parameters()
         self._connection = SelectConnection(
@@ -78,6 +78,10 @@ class Link:
             on_close_callback=self._ended,
             custom_ioloop=Services(self._loop),
         )
+
+    def renew(self) -> None:
+        """In a fork, before the loop runs: it says to the broker who it is itself."""
+        self.connection.params.client_properties = self._make_parameters().client_properties
 
     def close(self, closed: Callable[[], None]) -> None:
         """Close politely and for good, then call `closed`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -39,7 +40,9 @@ class Stage:
     def _prepare(self) -> None:
         before, self.prepared = self.prepared, None
         if before:
-            before.wire.discard()  # no garbage is collected here, and its sockets would stay
+            before.wire.discard()
+            del before
+            gc.collect()  # it does not happen by itself here; the module and all that it imports are frozen
         with suppress(ValueError):
             prepared = prepare(self._name, os.environ)
             if prepared.wire.can_be_renewed:

@@ -45,6 +45,7 @@ class Wire:
         self._consumer = Consumer(self._loop, settings, self.settler, self.inbox, self._reporter)
         self.channel = Channel(self.settler, self._publisher)
         self._thread = threading.Thread(target=self._run, name="amqp", daemon=True)
+        self._consumer.start()
 
     @property
     def can_be_renewed(self) -> bool:
@@ -54,6 +55,7 @@ class Wire:
     def renew(self) -> None:
         """In a fork: it is this process's own from now on."""
         self._loop.renew()
+        self._consumer.renew()
 
     def discard(self) -> None:
         """Instead of a start: nobody will use it."""
@@ -77,7 +79,6 @@ class Wire:
         try:
             self._log.catch_up()
             self._reporter.keep_alive(self._settings.watchdog)
-            self._consumer.start()
             self._loop.start()
         except BaseException:
             logger.exception("the I/O thread ended: the worker stops, and the broker delivers again")

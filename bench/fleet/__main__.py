@@ -52,7 +52,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--kinds", default="runtime,light,program", help="of the workers: %(default)s")
     parser.add_argument("--many", type=int, default=1000, metavar="N", help="workers of ours alone; 0 for none")
     parser.add_argument("--kills", type=int, default=5, metavar="N", help="in each round")
-    parser.add_argument("--idle", type=float, default=30.0, metavar="SECONDS")
+    parser.add_argument(
+        "--idle", type=float, default=60.0, metavar="SECONDS", help="whole minutes are fair: what is done once a minute"
+    )
     parser.add_argument("--lines", type=int, default=1_000_000, metavar="N")
     parser.add_argument("--markdown", action="store_true", help="the tables as docs/performance.md has them")
     parser.add_argument("--json", action="store_true", help="every sample, on standard output")

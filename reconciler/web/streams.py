@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 PING_SECONDS = 15.0
-GATHER = 0.01  # seconds after something was sent, in which what else comes is sent together
+GATHER = 0.01  # seconds in which what comes is sent together, once
+BURST = 8  # … so many were sent one by one
 MOST = 65536  # bytes that are held ready for a client
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -38,9 +39,9 @@ def stream(request: Request, source: AsyncIterator[Sent], stopping: asyncio.Even
 
 
 async def _bytes(source: AsyncIterator[Sent], stopping: asyncio.Event) -> AsyncIterator[bytes]:
-    """The first of a burst goes out at once, what follows within `GATHER` seconds as one."""
+    """The first of a burst go out at once, what follows within `GATHER` seconds as one."""
     yield b"retry: 1000\n\n"
-    gathered, loop, sent = Gathered(), asyncio.get_running_loop(), 0.0
+    gathered, pace = Gathered(), Pace(asyncio.get_running_loop().time)
     filling, stop = asyncio.ensure_future(gathered.fill(source)), asyncio.ensure_future(stopping.wait())
     for ended in (filling, stop):
         ended.add_done_callback(gathered.wake)
@@ -49,12 +50,11 @@ async def _bytes(source: AsyncIterator[Sent], stopping: asyncio.Event) -> AsyncI
             if not await gathered.within(PING_SECONDS):
                 yield b": ping\n\n"
                 continue
-            if (rest := sent + GATHER - loop.time()) > 0:
-                await asyncio.sleep(rest)
+            if wait := pace.wait():
+                await asyncio.sleep(wait)
             if data := gathered.take():
-                sent = loop.time()
                 yield data
-            elif filling.done():
+            if filling.done() and gathered.empty:
                 filling.result()  # raises what its source did
                 return
         if data := gathered.take():
@@ -63,6 +63,20 @@ async def _bytes(source: AsyncIterator[Sent], stopping: asyncio.Event) -> AsyncI
         stop.cancel()
         filling.cancel()  # its source ends where it waits, and lets go of what it watches
         await asyncio.wait({filling})
+
+
+class Pace:
+    """`BURST` at once, and then one each `GATHER` seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._used = clock() - BURST * GATHER  # up to when all that may go has gone
+
+    def wait(self) -> float:
+        """Seconds until the next may go, which it then does."""
+        now = self._clock()
+        self._used = max(self._used, now - BURST * GATHER) + GATHER
+        return max(0.0, self._used - now)
 
 
 class Gathered:
@@ -85,6 +99,10 @@ class Gathered:
                 self._news.set()
                 if self._size > MOST:
                     self._room.clear()
+
+    @property
+    def empty(self) -> bool:
+        return not self._parts
 
     def wake(self, *_: object) -> None:
         self._news.set()

@@ -47,9 +47,9 @@ class Consumer:
         """Once the loop runs."""
         self._link.open()
 
-    def renew(self) -> None:
-        """In a fork, after its start."""
-        self._link.renew()
+    def introduce(self) -> None:
+        """Before the loop runs: the settings are this process's own now."""
+        self._link.introduce()
 
     def cancel(self) -> None:
         """Take no more messages; what is in hand can still be settled."""

@@ -79,8 +79,8 @@ class Link:
             custom_ioloop=Services(self._loop),
         )
 
-    def renew(self) -> None:
-        """In a fork, before the loop runs: it says to the broker who it is itself."""
+    def introduce(self) -> None:
+        """Before the loop runs: it may have been opened before a fork, and is to say which process it is."""
         self.connection.params.client_properties = self._make_parameters().client_properties
 
     def close(self, closed: Callable[[], None]) -> None:

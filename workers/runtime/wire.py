@@ -55,7 +55,6 @@ class Wire:
     def renew(self) -> None:
         """In a fork: it is this process's own from now on."""
         self._loop.renew()
-        self._consumer.renew()
 
     def discard(self) -> None:
         """Instead of a start: nobody will use it."""
@@ -64,6 +63,7 @@ class Wire:
     def start(self, signals: Signals) -> None:
         """Connect and consume, until one of `signals` says stop."""
         self._log = LogFile(self._settings.log_file)
+        self._consumer.introduce()
         self._signals = signals
         self._loop.add_handler(signals.fileno(), self._signalled, Loop.READ)
         self._thread.start()

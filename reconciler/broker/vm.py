@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from reconciler.broker.node import Node
+from state.child import watched
 
 POLL_SECONDS = 0.025
 VM_NAMES = ("rabbitmq-server", "erl", "erlexec", "beam.smp")  # one process, as it `exec`s its way to the VM
@@ -56,18 +58,9 @@ class Process:
 
     async def ended(self) -> None:
         """Returns when it has ended. Costs nothing meanwhile."""
-        try:
-            pidfd = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return
-        loop, over = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(pidfd, over.set)
-        try:
+        with suppress(ProcessLookupError), watched(self.pid) as over:
             while self.alive:  # the pid may be another process's by now
                 await over.wait()
-        finally:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
 
 
 def _start_time(pid: int) -> str | None:

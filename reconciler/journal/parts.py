@@ -69,8 +69,12 @@ def part_name(path: Path, start: int, size: int) -> Path:
 
 def log_of(path: Path) -> Path:
     """The log that a file is part of."""
-    name = path.name.removesuffix(TEMPORARY).removesuffix(PACKED)
-    return path.with_name(re.sub(r"\.\d{1,19}-\d{1,19}\.log$", ".log", name))
+    return path.with_name(log_name(path.name))
+
+
+def log_name(name: str) -> str:
+    """The name of the log that a file of this name is part of."""
+    return re.sub(r"\.\d{1,19}-\d{1,19}\.log$", ".log", name.removesuffix(TEMPORARY).removesuffix(PACKED))
 
 
 def delete_part(part: Part) -> None:
@@ -82,7 +86,7 @@ def delete_part(part: Part) -> None:
 
 def delete_log(path: Path) -> None:
     """All of it, as far as it is there."""
-    doomed = [path.with_name(name) for name in _names(path.parent) if log_of(Path(name)).name == path.name]
+    doomed = [path.with_name(name) for name in _names(path.parent) if log_name(name) == path.name]
     for file in (path, *doomed):
         with suppress(OSError):
             file.unlink()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from reconciler.journal import pack
+from state.child import run
 
 log = logging.getLogger(__name__)
 
@@ -59,24 +60,15 @@ class Packing:
         if not path.exists():
             return True
         try:
-            process = await asyncio.create_subprocess_exec(
-                *COMMAND, str(path), stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-            )
+            ended = await run([*COMMAND, str(path)])
         except OSError as error:
             self._say(f"cannot start the packing of logs: {error.strerror}")
             return False
-        try:
-            _, said = await process.communicate()
-        except asyncio.CancelledError:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            raise
-        if process.returncode == pack.BUSY:
+        if ended.status == pack.BUSY:
             self._held(path)
-        elif process.returncode:
-            self._say(f"cannot pack a log: {said.decode(errors='replace').strip()[-300:]}")
-        return process.returncode == 0
+        elif ended.status:
+            self._say(f"cannot pack a log: {ended.err.decode(errors='replace').strip()[-300:]}")
+        return ended.status == 0
 
     def _say(self, text: str) -> None:
         if text not in self._said and len(self._said) < 100:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.journal.parts import PACKED, TEMPORARY, Part, log_of, older_parts
+from reconciler.journal.parts import PACKED, TEMPORARY, Part, log_name, older_parts
 from state.processes import LogRules
 
 TOTAL = 2 * 1024**3  # bytes of all logs of ended workers and all older files
@@ -95,7 +95,7 @@ def _logs(folder: Path, living: Mapping[Path, LogRules], now: float) -> Iterator
 def _group(
     folder: Path, names: Mapping[str, os.stat_result], living: Mapping[Path, LogRules], now: float
 ) -> Iterator[_Log]:
-    by_log: dict[Path, list[str]] = {}
+    by_log: dict[str, list[str]] = {}
     for name in names:
         if name.endswith(TEMPORARY):
             _drop_stale(folder / name, names, now)
@@ -104,8 +104,11 @@ def _group(
         elif name + PACKED in names:  # whoever packed it was ended just before removing it
             _unlink(folder / name)
         else:
-            by_log.setdefault(log_of(folder / name), []).append(name)
-    for path, own in by_log.items():
+            by_log.setdefault(log_name(name), []).append(name)
+    for whole, own in by_log.items():
+        path = folder / whole
+        if own == [whole] and path in living:
+            continue  # most are nothing but the file that is written to
         log = _Log(path, path in living, living.get(path, LogRules()))
         for part in older_parts(path, own):
             log.files.append(_file(part.path, names, part))

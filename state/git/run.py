@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from state.child import run
 
 SECONDS = 30.0
 # Set by a `git` that runs us, as in a hook, these would lead our own commands to its repository; traces tell secrets.
@@ -63,11 +63,11 @@ class Git:
     ) -> Done:
         """The same for a question whose answer may be no. Raises GitFailed if git cannot be run at all."""
         try:
-            child = await asyncio.create_subprocess_exec(
-                "git", "--no-pager", *words,
-                cwd=self.folder, env=self._environment(env or {}), start_new_session=True,
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
+            async with asyncio.timeout(seconds):
+                command = ["git", "--no-pager", *words]
+                ended = await run(command, stdin=stdin, cwd=self.folder, env=self._environment(env or {}))
+        except TimeoutError:
+            raise GitFailed(f"git {words[0]} took longer than {seconds:.0f} s (is the remote reachable?)") from None
         except FileNotFoundError as error:
             missing = (
                 str(self.folder) if error.filename == str(self.folder) else "git (install it: apt-get install git)"
@@ -75,14 +75,7 @@ class Git:
             raise GitFailed(f"there is no {missing}") from None
         except OSError as error:
             raise GitFailed(f"git cannot be run: {error.strerror}") from None
-        try:
-            async with asyncio.timeout(seconds):
-                out, err = await child.communicate(stdin)
-        except TimeoutError:
-            raise GitFailed(f"git {words[0]} took longer than {seconds:.0f} s (is the remote reachable?)") from None
-        finally:
-            await end(child)
-        return Done(child.returncode or 0, out, self.masked(err.decode(errors="replace")))
+        return Done(ended.status, ended.out, self.masked(ended.err.decode(errors="replace")))
 
     def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if k not in MISLEADING and not k.startswith("GIT_TRACE")}
@@ -106,11 +99,3 @@ def configured(inherited: Mapping[str, str], config: Mapping[str, str]) -> dict[
     for number, (key, value) in enumerate(config.items(), first):
         env |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     return env
-
-
-async def end(child: asyncio.subprocess.Process) -> None:
-    """Nothing that git has started is left, whatever ended the waiting."""
-    if child.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        await child.wait()

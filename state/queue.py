@@ -90,6 +90,13 @@ class Queue(Model):
     def nothing_behind(cls, value: Any) -> Any:
         return not_empty(value)
 
+    @field_validator("dead_letter", mode="before")
+    @classmethod
+    def names_a_queue(cls, value: Any) -> Any:
+        if value is not None and not isinstance(value, str):
+            raise fault("write the name of the queue that rejected messages go to, such as orders.dead")
+        return value
+
     @field_validator("paused", mode="before")
     @classmethod
     def short_pause(cls, value: Any) -> Any:

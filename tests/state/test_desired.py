@@ -45,6 +45,10 @@ class TestAQueue:
             "x-dead-letter-routing-key": "lost",
         }
 
+    @pytest.mark.parametrize("value", [True, 5, ["lost"], {}])
+    def test_a_dead_letter_queue_is_a_name(self, value: Any) -> None:
+        assert "the name of the queue that rejected messages go to, such as" in fault_of(dead_letter=value)
+
     def test_brings_its_dead_letter_queue_with_it(self) -> None:
         assert desired({"q": {"dead_letter": "lost"}}).all_queues()["lost"] == Implied(of="q")
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from reconciler.broker.amqp import Link, translated
 from reconciler.broker.management import Management, ManagementUnavailable
 from reconciler.broker.mover import settle
-from reconciler.errors import NoSuchExchange, NoSuchQueue, Temporary
+from reconciler.errors import NoSuchExchange, NoSuchQueue, Refused, Temporary
 from state.observed import ObservedQueue
 
 TRACE = "amq.rabbitmq.trace"  # the exchange of the firehose
@@ -51,7 +51,12 @@ class Workbench:
         await self._link.call("queue_declare", queue=name, durable=durable, arguments=typed(kind, arguments))
 
     async def delete(self, name: str) -> None:
-        await self._link.call("queue_delete", queue=name)
+        """Also if there is none, and the user may not: then it was not made, either."""
+        try:
+            await self._link.call("queue_delete", queue=name)
+        except Refused:
+            if await self.details(name):
+                raise
 
     async def purge(self, name: str) -> None:
         await self._link.call("queue_purge", queue=name)
@@ -83,7 +88,12 @@ class Workbench:
         await self._link.call("exchange_declare", exchange=exchange, exchange_type="fanout", durable=True)
 
     async def remove_way(self, exchange: str) -> None:
-        await self._link.call("exchange_delete", exchange=exchange)
+        """Also if there is none."""
+        try:
+            await self._link.call("exchange_delete", exchange=exchange)
+        except Refused:
+            if await self.has_exchange(exchange):
+                raise
 
     async def bind(self, queue: str, exchange: str, key: str = "", arguments: Mapping[str, Any] | None = None) -> None:
         await self._link.call("queue_bind", queue=queue, exchange=exchange, routing_key=key, arguments=arguments or {})
@@ -135,10 +145,24 @@ class Workbench:
             "priority": FIRST,
             "definition": {"max-length-bytes": NO_LIMIT},
         }
-        await self._ask("PUT", f"/api/policies/{self._vhost}/{quote(name, safe='')}", json=body)
+        await self._ask("PUT", self._policy(name), json=body)
 
     async def unshield(self, name: str) -> None:
-        await self._ask("DELETE", f"/api/policies/{self._vhost}/{quote(name, safe='')}")
+        """Also if there is no such policy: not every user may make one, or see it."""
+        try:
+            await self._ask("DELETE", self._policy(name))
+        except Refused:
+            if await self._is_shielded(name):
+                raise
+
+    async def _is_shielded(self, name: str) -> bool:
+        try:
+            return await self._ask("GET", self._policy(name)) is not None
+        except Refused:
+            return False
+
+    def _policy(self, name: str) -> str:
+        return f"/api/policies/{self._vhost}/{quote(name, safe='')}"
 
     async def tracing(self) -> bool:
         return bool((await self._ask("GET", f"/api/vhosts/{self._vhost}"))["tracing"])

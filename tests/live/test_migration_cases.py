@@ -6,11 +6,13 @@ import hashlib
 import json
 import threading
 from pathlib import Path
+from urllib.parse import quote
 
 import pika
+import pytest
 
 from tests.live.publishers import Publisher, first_seen, take_all
-from tests.live.test_migration import BACKLOG, begin, file_of, is_migrated
+from tests.live.test_migration import BACKLOG, assert_nothing_lost, begin, file_of, is_migrated
 from tests.live.test_removal import foreign
 from tests.nodes import TestVhost
 from tests.system import System
@@ -148,6 +150,52 @@ def test_where_the_new_queue_has_no_room_the_workers_come_back_early(
     wanted = confirmed | {f"old:{number}".encode() for number in range(1, 1001)}
     # Not their order: a full queue takes the one message, and not the one before it.
     eventually(lambda: kept.exists() and set(kept.read_bytes().split()) == wanted, within=60)
+
+
+def limited(vhost: TestVhost, configure: str, tags: str) -> tuple[str, str]:
+    """The addresses, AMQP and HTTP, of this virtual host for a user with fewer rights."""
+    name = f"limited-{hashlib.sha256(vhost.name.encode()).hexdigest()[:8]}"
+    rights = {"configure": configure, "write": ".*", "read": ".*"}
+    with vhost.node.api() as api:
+        api.put(f"/api/users/{name}", json={"password": "secret", "tags": tags}).raise_for_status()
+        api.put(f"/api/permissions/{quote(vhost.name, safe='')}/{name}", json=rights).raise_for_status()
+
+    def at(url: str) -> str:
+        scheme, _, rest = url.partition("://")
+        return f"{scheme}://{name}:secret@{rest.partition('@')[2]}"
+
+    return at(vhost.amqp_url), at(vhost.management_url)
+
+
+@pytest.mark.parametrize(
+    ("configure", "tags"),
+    [(".*", "monitoring"), (r"^(?!.*\.caught).*$", "administrator")],
+    ids=["no administrator", "may not make the queue of the firehose"],
+)
+def test_without_the_firehose_it_waits_until_nobody_publishes(
+    system: System, vhost: TestVhost, configure: str, tags: str
+) -> None:
+    system.amqp_url, system.management_url = limited(vhost, configure, tags)
+    begin(system, vhost, "classic", BACKLOG)
+    publisher = Publisher(vhost.amqp_url, "new", "", "orders", 100).start()
+    system.write(file_of("quorum"))
+    eventually(lambda: "waiting for publishers to the default exchange to pause" in reason(system), within=60)
+    assert vhost.queues()["orders"]["type"] == "classic"
+    confirmed = publisher.stop()
+    eventually(lambda: is_migrated(system, vhost, "quorum"), within=90)
+    assert_nothing_lost(vhost, confirmed, BACKLOG)
+
+
+def test_a_user_who_may_make_no_queue_beside_it_is_told_so_and_nothing_is_touched(
+    system: System, vhost: TestVhost
+) -> None:
+    system.amqp_url, system.management_url = limited(vhost, "^(orders|events)$", "monitoring")
+    begin(system, vhost, "classic", 10)
+    system.write(file_of("quorum"))
+    eventually(lambda: "not done: " in reason(system) and "refused for user" in reason(system), within=30)
+    assert vhost.queues().keys() == {"orders"}
+    assert vhost.queues()["orders"]["type"] == "classic"
+    assert take_all(vhost.amqp_url, "orders") == [f"old:{number}".encode() for number in range(1, 11)]
 
 
 def test_what_rest_publishes_meanwhile_is_there(system: System, vhost: TestVhost) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from reconciler.journal import holes, pack, read_page
-from reconciler.journal.parts import older_parts
+from reconciler.journal.parts import older_parts, part_name
 from reconciler.supervisor import packing, rotation
 from reconciler.supervisor.rotation import Rotation, Writer
 from state.processes import LogRules
@@ -353,6 +353,17 @@ async def test_one_that_was_silent_is_looked_at_only_once_it_writes(
             await async_eventually(lambda: path.stat().st_size <= rules.max_bytes, timeout=60)
         assert older_parts(path)
     assert_numbered(content_of(path), count=200_000)
+
+
+async def test_a_silent_one_whose_file_is_renamed_is_asked_to_open_the_name_again(tmp_path: Path) -> None:
+    """As a daemon leaves it that is killed after the rename and before the request."""
+    path = log_in(tmp_path)
+    with process(path, REOPENS + writes(10) + WAITS) as child, rotating(tmp_path, writer(child, path, ALL)) as made:
+        await async_eventually(lambda: line_of(9) in content_of(path))
+        await async_eventually(lambda: all(seen.due > time.monotonic() + 60 for seen in made._seen.values()))
+        path.rename(part_name(path, 0, path.stat().st_size))
+        await async_eventually(path.exists)
+    assert_numbered(content_of(path), count=10)
 
 
 def test_a_worker_that_ended_meanwhile_is_no_trouble(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from reconciler.witness import Witness
 from state.desired import Desired
 from state.ledger import Ledger
 from state.observed import ObservedBroker, ObservedQueue
-from state.processes import Pool, WorkerSpec
+from state.processes import ObservedWorker, Pool, WorkerSpec
 
 HELD_POLL_SECONDS = 2.0  # how often a removal that waits for a queue to become empty is looked at
 GATHER_SECONDS = 0.05  # after a turn, within which what workers do by themselves makes one turn, not many
@@ -188,7 +188,7 @@ class Loop:
             await asyncio.sleep(reading.settles_in or 0.05)
         observed, error = await self._observe(reading.in_force)
         review = await self._planner.review(reading, observed, dict(self.ledger.requests))
-        return self._assessed(reading, review.broker, error, review.plan, {}, {}), review
+        return self._assessed(reading, review.broker, error, review.plan, {}, {}, review.workers), review
 
     async def turn(self, trigger: str, started: float) -> Turn:
         requests = dict(self.ledger.requests)
@@ -266,7 +266,9 @@ class Loop:
             "actions": len(results),
             "error": error or next((str(r.error) for r in results if r.error), None),
         }
-        before, self.last = self.last, self._assessed(reading, observed, error, decided.plan, last, decided.specs)
+        workers = self.supervisor.observe() if results else decided.workers
+        turn = self._assessed(reading, observed, error, decided.plan, last, decided.specs, workers)
+        before, self.last = self.last, turn
         self._teller.warnings(before.status["warnings"] if before else (), self.last.status["warnings"])
         return self.last
 
@@ -278,6 +280,7 @@ class Loop:
         plan: Plan,
         last: Mapping[str, Any],
         specs: Mapping[Pool, WorkerSpec],
+        workers: tuple[ObservedWorker, ...],
     ) -> Turn:
         seen = Seen(
             desired=reading.in_force.desired,
@@ -286,7 +289,7 @@ class Loop:
             broker=observed,
             broker_error=error,
             management_error=self.broker.management_error,
-            workers=self.supervisor.observe(),
+            workers=workers,
             waiting=reading.waiting,
             paused=self._planner.paused(reading.in_force.desired),
             scaling=self._planner.decisions(reading.in_force.desired),

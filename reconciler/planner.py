@@ -30,7 +30,7 @@ from reconciler.window import Window
 from state.desired import Desired
 from state.ledger import Holdings, Ledger
 from state.observed import ObservedBroker
-from state.processes import Pool, WorkerSpec
+from state.processes import ObservedWorker, Pool, WorkerSpec
 
 Requests = Mapping[str, bool]  # deletions asked for by name, and whether with their messages
 
@@ -44,6 +44,7 @@ class Decided:
     drifts: Sequence[Drifted]
     wanted: Wanted
     specs: Mapping[Pool, WorkerSpec]
+    workers: tuple[ObservedWorker, ...]
 
 
 class Planner:
@@ -137,12 +138,13 @@ class Planner:
         ours = self._holdings(observed)
         wanted = wanted_topology(in_force.desired, observed, ours) if observed else Wanted()
         specs = specs_of(in_force.desired, self._runtime, in_force.code)
+        workers = self._supervisor.observe()
         changes = diff(
             in_force.desired,
             observed,
             ours,
             specs,
-            self._supervisor.observe(),
+            workers,
             self._wishes(in_force.desired, observed),
             wanted,
         )
@@ -150,7 +152,7 @@ class Planner:
         changes = [change for change in changes if queue_of(change) not in under_way]
         drifts = self._drifting.among(changes, in_force.desired, observed)
         plan = make_plan(changes, self._context(in_force, ours, under_way, drifts, requests))
-        return Decided(self.attempts.holding_back(plan, time.monotonic()), changes, drifts, wanted, specs)
+        return Decided(self.attempts.holding_back(plan, time.monotonic()), changes, drifts, wanted, specs, workers)
 
     async def review(self, reading: Reading, observed: ObservedBroker | None, requests: Requests) -> Review:
         """A plan with live counts of all messages that it could cost."""

@@ -52,7 +52,7 @@ class Review:
     revision: str
     broker: ObservedBroker | None
     unmanaged: Sequence[str] | None  # the queues there that are neither in the file nor ours; None: cannot be seen
-    workers: Sequence[ObservedWorker] = ()
+    workers: tuple[ObservedWorker, ...] = ()
 
     @property
     def digest(self) -> str:

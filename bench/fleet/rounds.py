@@ -23,6 +23,7 @@ from .managers.base import until
 MIB = 1024 * 1024
 LONG = 600.0  # seconds for anything that a supervisor may take its time for
 SETTLE = 1.0  # seconds before a measurement of what is at rest
+CALM = 10.0  # … and until everybody has done with the deaths that came before
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def living(manager: Manager) -> list[int]:
 
 def idle(manager: Manager, seconds: float) -> float:
     """Percent of a core that the daemon and its helpers take while nothing happens."""
-    time.sleep(SETTLE)
+    time.sleep(CALM)
     before, began = {pid: proc.cpu([pid]) for pid in manager.overhead()}, time.monotonic()
     time.sleep(seconds)
     spent = sum(max(0.0, proc.cpu([pid]) - past) for pid, past in before.items())

@@ -38,19 +38,27 @@ async def run(
         given.write(stdin)
         given.seek(0)
         child = subprocess.Popen(command, cwd=cwd, env=env, stdin=given, stdout=out, stderr=err, start_new_session=True)
-        with watched(child.pid) as over:
-            try:
-                await over.wait()
-            except asyncio.CancelledError:
-                with suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                while not over.is_set():  # at the end of a loop one is cancelled twice
-                    with suppress(asyncio.CancelledError):
-                        await over.wait()
-                raise
-            finally:
-                child.poll()  # takes it in
+        try:
+            with watched(child.pid) as over:
+                await _until(over, child)
+        except OSError:  # no descriptor is left to watch it by
+            child.kill()
+            raise
+        finally:
+            child.wait()  # it has ended
         return Ended(child.returncode, _all_of(out), _all_of(err))
+
+
+async def _until(over: asyncio.Event, child: subprocess.Popen[bytes]) -> None:
+    try:
+        await over.wait()
+    except asyncio.CancelledError:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        while not over.is_set():  # at the end of a loop one is cancelled twice
+            with suppress(asyncio.CancelledError):
+                await over.wait()
+        raise
 
 
 @contextmanager

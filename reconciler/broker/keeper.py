@@ -35,7 +35,7 @@ async def keep(node: EmbeddedBroker, told: Told) -> None:
             try:
                 await node.start(log.debug, same_ports=True)
                 break
-            except Permanent as error:
+            except (Permanent, OSError) as error:  # a full disk, say, or no process left to be had
                 await node.stop()
                 told(f"{error}\nit is tried again in {backoff(failures, cap=CAP_SECONDS):.0f} s")
         began = time.monotonic()

@@ -47,7 +47,9 @@ class Process:
         code = self._child.returncode if self._child is not None else None
         if code is None:
             return ""
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if -code in set(signal.Signals):
+            return f"killed by {signal.Signals(-code).name}"
+        return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
     def send(self, number: signal.Signals) -> None:
         if self.alive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from pathlib import Path
@@ -44,6 +45,17 @@ async def test_one_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError):
         await run(["no-such-program"])
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_one_that_cannot_be_watched_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    before = children()
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+    with pytest.raises(OSError, match="Too many open files"):
+        await run(["sleep", "60"])
+    assert children() == before
 
 
 @pytest.mark.parametrize("ticks", range(8))

@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
-import uvicorn
 from loguru import logger as log
 
 from reconciler import renewal
@@ -34,20 +32,18 @@ from reconciler.recorder import Recorder
 from reconciler.scout import Scout
 from reconciler.settings import Runtime, Settings
 from reconciler.source import source_of
+from reconciler.stopping import Stop
 from reconciler.supervisor import Event, Supervisor
 from reconciler.watch import Watch
 from reconciler.web.app import create_app
 from reconciler.web.context import Context
+from reconciler.web.server import Server, listen, url_of
 from state.file import DesiredFile, sweep_atomic
 from state.history import History
 from state.ledger import Ledger, shape_of
 
 # Changes of a worker that a turn has to see at once; the others only change what the next turn sees.
 NEWS = ("ready", "unready", "exited", "backoff", "fatal", "stopped", "adopted")
-
-
-LATECOMERS = 0.2  # seconds in which those who have just connected may send their request before they are hung up on
-DRAINING = "the workers finish their messages (once more to stop at once)"
 
 
 @dataclass(frozen=True)
@@ -91,87 +87,6 @@ async def _run(settings: Settings, listener: socket.socket, renewed: bool) -> St
     return stop
 
 
-class Stop:
-    """SIGINT or SIGTERM asks to stop; a second one not to wait any longer. SIGHUP asks to be executed anew.
-
-    `leave`: workers and embedded broker are not to be stopped. `takes_over`: the program before this one has left them
-    to us, so that even if asked to stop at once, it is for us to take them down.
-    """
-
-    def __init__(self, leave: bool, renewed: bool = False) -> None:
-        self.asked = asyncio.Event()
-        self.hurry = asyncio.Event()
-        self.leave = leave
-        self.renew = False
-        self.after_all: int | None = None  # the signal to stop that came when it had begun to renew
-        self.takes_over = renewed
-        self.left = renewal.children() if renewed else set()
-        self._renewing: asyncio.Task[None] | None = None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal, number)
-        # The end of a terminal is no wish to go on without one.
-        on_terminal = sys.stderr.isatty()
-        if on_terminal:
-            loop.add_signal_handler(signal.SIGHUP, self._on_signal, signal.SIGHUP)
-        else:
-            loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        renewal.release_signals()
-
-    def _on_hangup(self) -> None:
-        if not self.asked.is_set() and (self._renewing is None or self._renewing.done()):
-            self._renewing = asyncio.get_running_loop().create_task(self._renew())
-
-    async def _renew(self) -> None:
-        log.info("told to start anew: looking whether the program can")
-        if why := await asyncio.to_thread(renewal.why_not):
-            log.error("it goes on as it is, because the program on disk does not start: {}", why)
-            return
-        if self.asked.is_set():
-            return
-        renewal.hold_signals()
-        self._outlive_the_loop()
-        log.info("starting anew: the workers go on")
-        self.renew = self.leave = True
-        self.asked.set()
-
-    def _outlive_the_loop(self) -> None:
-        """Signals are held back in this thread alone: in another one they must not meet the default after the loop."""
-
-        def keep(came: int, _: object) -> None:
-            self.after_all = self.after_all if came == signal.SIGHUP else came
-
-        loop = asyncio.get_running_loop()
-        for number in renewal.SIGNALS:
-            loop.remove_signal_handler(number)
-            signal.signal(number, keep)
-
-    def _on_signal(self, number: int) -> None:
-        if self.renew:
-            self.after_all = number
-        elif self.asked.is_set():
-            log.warning("stopping at once")
-            self.hurry.set()
-        else:
-            log.info("stopping: {}", "the workers go on" if self.leave else DRAINING)
-            self.asked.set()
-
-
-def listen(settings: Settings) -> socket.socket:
-    """A listening socket, before anything else is started: who connects early is answered late. Raises CannotStart."""
-    where = f"{settings.host}:{settings.port}"
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)  # bound alone, a second daemon could bind the same address
-    except (OSError, OverflowError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise CannotStart(f"cannot listen on {where}: {reason} (set RECONCILER_HOST and RECONCILER_PORT)") from None
-    return listener
-
-
 @contextlib.asynccontextmanager
 async def broker_at(settings: Settings, stop: Stop) -> AsyncIterator[BrokerAt]:
     """The user's broker, or the embedded one, which is started here and stopped at the end."""
@@ -201,11 +116,7 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
     loop = context.loop
     await supervisor.start()
     renewal.look_after(stop.left, supervisor.children, asyncio.get_running_loop())
-    server = Server(
-        uvicorn.Config(
-            create_app(context), lifespan="off", log_config=None, date_header=False, timeout_graceful_shutdown=1
-        )
-    )
+    server = Server(create_app(context))
     running = [
         asyncio.create_task(loop.run(), name="the loop"),
         asyncio.create_task(watch.run(), name="the watch on the file"),
@@ -320,40 +231,6 @@ def tell_broker(context: Context, text: str, *, well: bool = False) -> None:
     context.events.tell("broker", text)
     if well:
         context.loop.wake("resync")
-
-
-class Server(uvicorn.Server):
-    """uvicorn without its signal handlers, for the daemon has its own, and without its ten ticks a second.
-
-    All that they are for here is the Date header, which the app sets itself.
-    """
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._leaving = asyncio.Event()
-
-    def leave(self) -> None:
-        """Asks it to stop serving."""
-        self.should_exit = True
-        self._leaving.set()
-
-    async def main_loop(self) -> None:
-        await self._leaving.wait()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        await asyncio.sleep(LATECOMERS)
-        await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def url_of(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def until_stopped(stop: Stop, running: list[asyncio.Task[None]]) -> None:

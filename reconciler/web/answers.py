@@ -95,6 +95,14 @@ def _kind(value: object) -> str:
     return names.get(type(value), "a number")
 
 
+def valid_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def text_field(body: dict[str, Any], key: str) -> str:
     if key not in body:
         raise invalid(key, "this field is missing (it is text)")

@@ -150,6 +150,7 @@ def test_an_embedded_broker_that_is_killed_is_started_again_and_costs_no_message
             grew(load.confirmed, by=200)
             os.kill(system.broker_pid(), signal.SIGKILL)
             eventually(lambda: "has ended (killed by SIGKILL)" in system.log.read_text())
+            eventually(lambda: "the embedded broker is back" in system.log.read_text(), within=90)
             grew(load.confirmed, by=200)
         eventually(lambda: system.status()["healthy"] and ready() == before, within=20)
         eventually(lambda: set(load.confirmed) <= set(lines_in(out)), within=20)

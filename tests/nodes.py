@@ -14,6 +14,15 @@ from reconciler.broker.embedded import EmbeddedBroker
 from reconciler.broker.node import read_node
 from tests.servers import Server, shipped
 
+FLUSH = ("eval", "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()].")
+
+
+def ctl(folder: Path, *arguments: str, server: Server | None = None) -> str:
+    """Runs rabbitmqctl on the node in `folder`; `FLUSH` has it write down what queues there are."""
+    node = read_node(folder)
+    assert node
+    return (server or shipped()).ctl(node, *arguments)
+
 
 class TestNode:
     """A private rabbitmq-server: the one that the system ships, or `server`."""
@@ -57,13 +66,11 @@ class TestNode:
 
         Without that a quorum queue that was just made has no leader afterwards, and its messages cannot be had.
         """
-        self.ctl("eval", "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()].")
+        self.ctl(*FLUSH)
 
     def ctl(self, *arguments: str) -> str:
         """Runs rabbitmqctl on it."""
-        node = read_node(self.folder)
-        assert node
-        return (self._server or shipped()).ctl(node, *arguments)
+        return ctl(self.folder, *arguments, server=self._server)
 
     def make_vhost(self, name: str) -> TestVhost:
         user = self.amqp_url.removeprefix("amqp://").partition(":")[0]

@@ -23,7 +23,7 @@ from reconciler.broker import node as nodes
 from reconciler.broker.embedded import EmbeddedBroker, installed
 from reconciler.broker.keeper import keep
 from reconciler.errors import Permanent
-from tests.nodes import TestNode
+from tests.nodes import FLUSH, TestNode, ctl
 from tests.waiting import async_eventually, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -159,6 +159,7 @@ def test_a_node_that_dies_is_started_again_where_it_was(tmp_path: Path) -> None:
             before, url = node.pid, node.amqp_url
             assert before
             await asyncio.to_thread(publish, url, b"through a crash")
+            await asyncio.to_thread(ctl, tmp_path, *FLUSH)
             os.kill(before, signal.SIGKILL)
             async with asyncio.timeout(40):
                 await heard.back.wait()

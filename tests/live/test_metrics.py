@@ -138,7 +138,7 @@ def test_consumers_are_exported_where_only_amqp_is_there(site: Site) -> None:
     site.management_url = "http://127.0.0.1:9"
     site.start()
     site.settled()
-    assert scraped(site)["reconciler_queue_consumers"] == {("work",): 2, ("idle",): 0}
+    eventually(lambda: scraped(site)["reconciler_queue_consumers"] == {("work",): 2, ("idle",): 0})
     assert scraped(site).get("reconciler_queue_messages_unacknowledged", {}) == {}
 
 

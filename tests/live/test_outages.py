@@ -18,7 +18,7 @@ import pytest
 from pika.exceptions import AMQPError
 
 from tests.live.sites import RECORD, Site, end, lines_in, processes_of, site_on, zygotes_of
-from tests.nodes import TestNode
+from tests.nodes import FLUSH, TestNode, ctl
 from tests.system import System
 from tests.waiting import eventually
 
@@ -148,6 +148,7 @@ def test_an_embedded_broker_that_is_killed_is_started_again_and_costs_no_message
         before = eventually(lambda: len(found := ready()) == 2 and found, within=20)
         with Load(json.loads((system.state / "daemon.json").read_bytes())["amqp_url"]) as load:
             grew(load.confirmed, by=200)
+            ctl(system.state / "broker", *FLUSH)
             os.kill(system.broker_pid(), signal.SIGKILL)
             eventually(lambda: "has ended (killed by SIGKILL)" in system.log.read_text())
             eventually(lambda: "the embedded broker is back" in system.log.read_text(), within=90)

@@ -180,7 +180,8 @@ def test_sighup_executes_the_daemon_anew_in_place(site: Site) -> None:
     assert not bad, bad
     eventually(lambda: len(site.recorded()) >= 1000)
     assert len(site.recorded()) == 1000
-    assert len(seen[-1]) <= len(seen[0]) + 1, (seen[0], seen[-1])
+    most = max(map(len, seen[:2]))  # each is of a moment: connections come and go
+    eventually(lambda: len(descriptors(pid)) <= most + 1)
     # The listener's variable stays in what the kernel shows of the last execve, and is taken out of what is passed on.
     assert len(Path(f"/proc/{pid}/environ").read_bytes()) <= environ + len("RECONCILER_LISTENER=12345") + 1
     listeners = [worker for worker in pids if b"RECONCILER_LISTENER" in Path(f"/proc/{worker}/environ").read_bytes()]

@@ -57,7 +57,7 @@ def site(queues: int, each: int) -> tuple[Turn, tuple[ObservedWorker, ...]]:
     plan = make_plan(diff(file, broker, Holdings(), specs, workers), Context())
     found = Seen(file, "rev", (), broker, None, None, workers)
     status = assess(found, plan, {}, commit=None)
-    return Turn(1, Reading(InForce(file, "rev")), broker, None, plan, found, status), workers
+    return Turn(1, Reading(InForce(file, "rev")), plan, found, status), workers
 
 
 def seen(pool: Pool, slot: int, digest: str) -> ObservedWorker:

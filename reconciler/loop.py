@@ -54,11 +54,17 @@ class Turn:
 
     number: int
     reading: Reading
-    broker: ObservedBroker | None
-    broker_error: str | None
     plan: Plan
     seen: Seen
     status: Mapping[str, Any]
+
+    @property
+    def broker(self) -> ObservedBroker | None:
+        return self.seen.broker
+
+    @property
+    def broker_error(self) -> str | None:
+        return self.seen.broker_error
 
     @property
     def queues(self) -> Mapping[str, ObservedQueue]:
@@ -297,7 +303,7 @@ class Loop:
             foreign=tuple(self._drifting.foreign),
             specs=specs,
         )
-        return Turn(self.started, reading, observed, error, plan, seen, assess(seen, plan, last, commit=None))
+        return Turn(self.started, reading, plan, seen, assess(seen, plan, last, commit=None))
 
     def _drop_met_requests(self, reading: Reading, requests: Mapping[str, bool]) -> None:
         """A deletion asked for by name is over once the file lists the queue again."""

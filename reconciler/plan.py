@@ -87,7 +87,10 @@ def make_plan(changes: Iterable[Change], context: Context = Context()) -> Plan:
             ]
         )
         for step in found:
-            (held if isinstance(step, Held) else actions).append(step)  # type: ignore[arg-type]
+            if isinstance(step, Held):
+                held.append(step)
+            else:
+                actions.append(step)
     under_way = tuple(starmap(UnderWay, context.under_way.items()))
     return Plan(tuple(sorted(actions, key=lambda action: action.order)), tuple(held), under_way)
 

@@ -20,10 +20,11 @@ from pathlib import Path
 
 from reconciler.broker import node as nodes
 from reconciler.broker.node import Node
-from reconciler.broker.vm import POLL_SECONDS, Process, find_vm, gone, processes_of
+from reconciler.broker.vm import Process, find_vm, gone, processes_of
 from reconciler.errors import Permanent
 
 START_SECONDS = 60.0
+POLL_SECONDS = 0.025
 RECOVERY_SECONDS = 600.0  # with data of before: it reads through its messages before it answers
 STOP_SECONDS = 15.0
 # The VM starts its epmd and asks it at once; on a busy machine that may be too early, and the VM ends.

@@ -6,14 +6,12 @@ import asyncio
 import os
 import signal
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 
 from reconciler.broker.node import Node
 from state.child import watched
 
-POLL_SECONDS = 0.025
 VM_NAMES = ("rabbitmq-server", "erl", "erlexec", "beam.smp")  # one process, as it `exec`s its way to the VM
 
 
@@ -101,9 +99,8 @@ def _leads_session(pid: int) -> bool:
 
 
 async def gone(process: Process, within: float) -> bool:
-    deadline = time.monotonic() + within
-    while process.alive:
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(POLL_SECONDS)
-    return True
+    """Whether it has ended within so many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within):
+            await process.ended()
+    return not process.alive

@@ -48,7 +48,7 @@ async def given_up(name: str, is_listed: bool, request: Request) -> Write:
         return Write(context, context.loop.intake.in_force.revision, context.file.writes)
     try:
         return await context.write(remove_queue(name), request)
-    except Exception:
+    except BaseException:  # also when the daemon stops amid it
         for broker, held in before.items():
             await asyncio.to_thread(ledger.claim_all, broker, held)
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -147,7 +147,7 @@ async def follow(request: Request) -> Response:
 
 async def lines_of(
     worker: ObservedWorker, path: Path, offset: int, q: str | None, level: str | None, context: Context
-) -> AsyncIterator[Sent]:
+) -> AsyncGenerator[Sent, None]:
     def ended() -> bool:
         now = context.loop.supervisor.find(worker.pid) if worker.pid else None
         return now is None or now.ended_at is not None or now.started_at != worker.started_at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
@@ -32,13 +32,13 @@ class Sent:
         return (head + "".join(f"data: {line}\n" for line in lines) + "\n").encode(errors="replace")
 
 
-def stream(request: Request, source: AsyncIterator[Sent], stopping: asyncio.Event) -> Response:
+def stream(request: Request, source: AsyncGenerator[Sent, None], stopping: asyncio.Event) -> Response:
     if request.method == "HEAD":  # it has no body, and a body without end would keep the connection from the next
         return Response(media_type="text/event-stream", headers=HEADERS)
     return StreamingResponse(_bytes(source, stopping), media_type="text/event-stream", headers=HEADERS)
 
 
-async def _bytes(source: AsyncIterator[Sent], stopping: asyncio.Event) -> AsyncIterator[bytes]:
+async def _bytes(source: AsyncGenerator[Sent, None], stopping: asyncio.Event) -> AsyncIterator[bytes]:
     """The first of a burst go out at once, what follows within `GATHER` seconds as one."""
     yield b"retry: 1000\n\n"
     gathered, pace = Gathered(), Pace(asyncio.get_running_loop().time)
@@ -89,9 +89,9 @@ class Gathered:
         self._room = asyncio.Event()
         self._room.set()
 
-    async def fill(self, source: AsyncIterator[Sent]) -> None:
+    async def fill(self, source: AsyncGenerator[Sent, None]) -> None:
         """Until the source ends."""
-        async with aclosing(source):  # type: ignore[type-var] # each is an async generator
+        async with aclosing(source):
             async for event in source:
                 await self._room.wait()
                 self._parts.append(event.encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -116,7 +116,7 @@ async def events(request: Request) -> Response:
     return stream(request, told(context, after), context.stopping)
 
 
-async def told(context: Context, after: int) -> AsyncIterator[Sent]:
+async def told(context: Context, after: int) -> AsyncGenerator[Sent, None]:
     async for event in context.events.listen(after):
         yield Sent(json.dumps(event.as_json()), id=str(event.id), event=event.kind)
 

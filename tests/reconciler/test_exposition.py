@@ -33,7 +33,7 @@ def turn(
     plan: Plan = make_plan(diff(file, observed, Holdings(), specs(file), workers), Context())
     seen = Seen(file, "rev", (), observed, None if observed else "gone", None, workers)
     status = assess(seen, plan, {"seconds": 0.02, "trigger": "file", **last}, commit=None)
-    return Turn(1, Reading(in_force=InForce(file, "rev")), observed, None, plan, seen, status)
+    return Turn(1, Reading(in_force=InForce(file, "rev")), plan, seen, status)
 
 
 def samples(metrics: Metrics, last: Turn | None, *workers: ObservedWorker) -> dict[tuple[str, ...], float]:

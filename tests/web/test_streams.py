@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_a_few_go_at_once_and_of_many_so_many_a_second() -> None:
     assert [pace.wait() for _ in range(BURST)] == pytest.approx([0.0] * BURST), "after a rest as at first"
 
 
-async def counted(count: int, asked: list[int]) -> AsyncIterator[Sent]:
+async def counted(count: int, asked: list[int]) -> AsyncGenerator[Sent, None]:
     for number in range(count):
         asked.append(number)
         yield Sent(str(number))
@@ -52,7 +52,7 @@ async def test_a_client_that_does_not_read_holds_its_source_back() -> None:
 async def test_the_source_is_closed_and_what_it_has_said_is_sent_when_the_daemon_stops() -> None:
     closed, stopping, said = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def endless() -> AsyncIterator[Sent]:
+    async def endless() -> AsyncGenerator[Sent, None]:
         try:
             yield Sent("last words")
             said.set()
@@ -70,7 +70,7 @@ async def test_the_source_is_closed_and_what_it_has_said_is_sent_when_the_daemon
 
 
 async def test_what_goes_wrong_in_the_source_is_not_swallowed() -> None:
-    async def broken() -> AsyncIterator[Sent]:
+    async def broken() -> AsyncGenerator[Sent, None]:
         yield Sent("one")
         raise OSError("the disk is gone")
 

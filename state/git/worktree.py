@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,15 +177,14 @@ class WorkTree:
         return None if moved.status else made
 
 
-async def patiently(attempt: Callable[[], object]) -> str:
+async def patiently(attempt: Callable[[], Awaitable[str | None]]) -> str:
     """Tries again while HEAD moves and while somebody else holds a lock for a moment."""
     deadline = time.monotonic() + LOCK_SECONDS
     moves = 0
     while True:
         try:
-            made = await attempt()  # type: ignore[misc]
-            if made is not None:
-                return str(made)
+            if (made := await attempt()) is not None:
+                return made
             moves += 1
             if moves == TRIES:
                 raise CannotCommit("HEAD keeps moving (commit the file by hand when the other writer is done)")

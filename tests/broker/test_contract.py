@@ -151,7 +151,7 @@ async def see(world: World, *names: str) -> dict[str, Any]:
     return dict((await world.broker.observe(names)).queues)
 
 
-async def counted(world: World, name: str) -> ObservedQueue:
+async def there(world: World, name: str) -> ObservedQueue:
     """The queue, which is there."""
     seen = await world.broker.count(name)
     assert seen is not None
@@ -231,7 +231,7 @@ async def test_strange_names_are_names(opened: Opening, name: str) -> None:
     async with opened() as world:
         await world.broker.declare(name, Queue())
         await publish(world, name)
-        assert (await counted(world, name)).ready == 1
+        assert (await there(world, name)).ready == 1
         assert await world.broker.purge(name) == 1
         await world.broker.delete(name, force=False)
         assert world.names() == set()
@@ -283,7 +283,7 @@ async def test_a_published_message_is_there_when_publish_returns(opened: Opening
     async with opened() as world:
         await world.broker.declare("q", Queue())
         await asyncio.gather(*(publish(world, "q", str(number).encode()) for number in range(100)))
-        assert (await counted(world, "q")).messages == 100
+        assert (await there(world, "q")).messages == 100
 
 
 async def test_publishing_to_no_queue_says_so(opened: Opening) -> None:
@@ -301,7 +301,7 @@ async def test_a_full_queue_that_rejects_says_so(opened: Opening) -> None:
         await publish(world, "q")
         with pytest.raises(Refused, match="full"):
             await publish(world, "q")
-        assert (await counted(world, "q")).ready == 2
+        assert (await there(world, "q")).ready == 2
 
 
 async def test_good_and_bad_messages_at_once_each_get_their_own_answer(opened: Opening) -> None:

@@ -8,6 +8,7 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -79,6 +80,24 @@ def test_the_count_in_the_file_is_the_number_of_processes(site: Site) -> None:
         assert len(pids) == count
         assert all(is_alive(pid) for pid in pids)
         assert site.settled()["queues"]["work"]["workers"]["echo"] == {"desired": count, "ready": count, "restarts": 0}
+
+
+def test_who_is_listed_as_ready_counts_as_such_in_the_status(site: Site) -> None:
+    """Also before the next turn sees it."""
+    site.write(pool("record", count=2))
+    eventually(lambda: len(site.pids()) == 2)
+    site.settled()
+    for _ in range(10):
+        killed = min(site.pids())
+        os.kill(killed, signal.SIGKILL)
+        eventually(partial(others_are_ready, site, killed), every=0.001)
+        assert site.status()["queues"]["work"]["workers"]["record"]["ready"] == 2
+        listed = site.get("/queue/list", queue_names="work").json()["queues"][0]
+        assert listed["reason"] is None
+
+
+def others_are_ready(site: Site, killed: int) -> bool:
+    return len(site.pids() - {killed}) == 2
 
 
 def test_each_says_to_the_broker_who_it_is(site: Site) -> None:

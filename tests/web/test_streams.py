@@ -34,6 +34,17 @@ async def test_all_that_is_said_is_sent_in_order_in_few_pieces() -> None:
     assert len(parts) < 50
 
 
+async def test_what_comes_one_after_another_goes_out_together_once_it_is_a_storm() -> None:
+    async def storm() -> AsyncGenerator[Sent, None]:
+        for number in range(200):
+            yield Sent(str(number))
+            await asyncio.sleep(0.001)
+
+    parts = [part async for part in streams._bytes(storm(), asyncio.Event())]
+    assert b"".join(parts[1:]) == b"".join(b"data: %d\n\n" % number for number in range(200))
+    assert len(parts) < 100
+
+
 async def test_a_client_that_does_not_read_holds_its_source_back() -> None:
     asked: list[int] = []
     gathered = Gathered()
@@ -67,6 +78,24 @@ async def test_the_source_is_closed_and_what_it_has_said_is_sent_when_the_daemon
     stopping.set()
     assert [part async for part in stream] == []
     assert closed.is_set()
+
+
+async def test_what_was_said_before_the_daemon_stops_reaches_a_slow_client() -> None:
+    stopping, more = asyncio.Event(), asyncio.Event()
+
+    async def source() -> AsyncGenerator[Sent, None]:
+        yield Sent("one")
+        await more.wait()
+        yield Sent("last words")
+        await asyncio.Event().wait()
+
+    stream = streams._bytes(source(), stopping)
+    assert [await anext(stream), await anext(stream)][1] == b"data: one\n\n"
+    more.set()
+    await asyncio.sleep(0.01)
+    stopping.set()
+    await asyncio.sleep(0.01)
+    assert [part async for part in stream] == [b"data: last words\n\n"]
 
 
 async def test_what_goes_wrong_in_the_source_is_not_swallowed() -> None:

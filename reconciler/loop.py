@@ -33,7 +33,7 @@ from reconciler.removing import leaving_behind
 from reconciler.review import Confirmation, Review
 from reconciler.scaler import Scaler
 from reconciler.settings import Runtime
-from reconciler.status import Seen, assess
+from reconciler.status import Seen, assess, with_workers
 from reconciler.supervisor import Supervisor
 from reconciler.telling import Teller
 from reconciler.trail import Happened, Trail
@@ -69,6 +69,10 @@ class Turn:
     @property
     def queues(self) -> Mapping[str, ObservedQueue]:
         return self.broker.queues if self.broker else {}
+
+    def status_with(self, workers: Iterable[ObservedWorker]) -> Mapping[str, Any]:
+        """`status`, had the turn seen these workers: they come and go between turns."""
+        return with_workers(self.status, self.seen, self.plan, workers)
 
 
 class Loop:

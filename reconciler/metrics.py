@@ -73,7 +73,8 @@ class Metrics:
         pools = tuple(summed(pool, counts, n, rows[pool]) for pool, counts, n in self._tallies.pools(rows))
         if turn is None:
             return Moment(now, seen, pools, {}, None)
-        return Moment(now, seen, pools, turn.queues, turn.status, self._turned_at, len(turn.plan.held))
+        status = turn.status_with(worker for worker, _ in seen)
+        return Moment(now, seen, pools, turn.queues, status, self._turned_at, len(turn.plan.held))
 
     def _row(self, worker: ObservedWorker, now: float, reading: Reading) -> Row:
         rss, cpu = (worker.running and worker.pid and reading(worker.pid)) or (0, 0.0)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from reconciler.basis import is_digest, moved
 from reconciler.loop import Turn
 from reconciler.review import Confirmation, in_words
-from reconciler.status import with_reasons, with_workers
+from reconciler.status import with_reasons
 from reconciler.web.answers import ApiError, answer, read_json, text_field, wait_of
 from reconciler.web.context import Context, context_of
 from reconciler.web.openapi import document
@@ -45,8 +45,7 @@ def status_of(context: Context) -> dict[str, Any]:
     """Where things stand: what the last turn saw, with its workers as they are now. Raises ApiError 503 before it."""
     if (turn := context.loop.last) is None:
         raise ApiError(503, "the first reconciliation has not ended yet (ask again in a moment)")
-    status = with_workers(turn.status, turn.seen, turn.plan, context.loop.supervisor.observe())
-    status = with_reasons(status, context.loop.scaler.decisions)
+    status = with_reasons(turn.status_with(context.loop.supervisor.observe()), context.loop.scaler.decisions)
     return {**status, "redrives": context.desk.runs}
 
 

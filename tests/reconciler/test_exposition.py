@@ -103,6 +103,19 @@ def test_the_reconciler_itself() -> None:
     assert samples(metrics, gone, *workers)["reconciler_broker_connected",] == 0
 
 
+def test_it_is_synced_as_soon_as_its_workers_say_so() -> None:
+    """As in `/status`, between turns too: both tell one moment, or an alert and a person contradict each other."""
+    workers = (worker(0), worker(1))
+    metrics, before = Metrics(now=0.0), turn(FILE, QUEUES, (worker(0), worker(1, "starting")))
+    found = samples(metrics, before, *workers)
+    for name in ("healthy", "queue_healthy"):
+        assert {found[key] for key in found if key[0] == f"reconciler_{name}"} == {1}
+    well = turn(FILE, QUEUES, workers)
+    found = samples(metrics, well, workers[0], worker(1, "backoff"))
+    assert found["reconciler_healthy",] == found["reconciler_queue_healthy", "q"] == 0
+    assert found["reconciler_queue_healthy", "empty"] == 1
+
+
 def test_actions_by_kind_and_result_and_drift() -> None:
     metrics = Metrics(now=0.0)
     start = Start(specs(FILE)[worker(0).pool], 0)

@@ -96,7 +96,7 @@ class System:
             )
         eventually(self._announced, within=60)
         if ready:
-            eventually(lambda: self.get("/readyz").status_code == 200, within=20)
+            eventually(lambda: self.get("/readyz").status_code == 200)
 
     def _announced(self) -> bool:
         assert self.process is not None
@@ -160,7 +160,7 @@ class System:
     def status(self) -> dict[str, Any]:
         return dict(self.get("/status").json())
 
-    def settled(self, within: float = 20) -> dict[str, Any]:
+    def settled(self, within: float = 30) -> dict[str, Any]:
         """Waits until the file as it stands is in force, synced and healthy."""
 
         def check() -> dict[str, Any]:

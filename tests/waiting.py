@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(check: Callable[[], T], within: float = 10.0, every: float = 0.02) -> T:
+def eventually(check: Callable[[], T], within: float = 30.0, every: float = 0.02) -> T:
     """Calls `check` until it returns something true; fails after `within` seconds with its last word.
 
     An AssertionError of `check` counts as "not yet".
@@ -28,7 +28,7 @@ def eventually(check: Callable[[], T], within: float = 10.0, every: float = 0.02
         time.sleep(every)
 
 
-async def async_eventually(check: Callable[[], T | Awaitable[T]], timeout: float = 10.0, every: float = 0.02) -> T:
+async def async_eventually(check: Callable[[], T | Awaitable[T]], timeout: float = 30.0, every: float = 0.02) -> T:
     """`eventually` for tests that run in a loop; `check` may be a coroutine function."""
     deadline = time.monotonic() + timeout
     while True:

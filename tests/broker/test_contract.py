@@ -345,7 +345,7 @@ async def test_a_queue_with_messages_in_flight_is_not_deleted_though_none_is_rea
         world.make("q", Queue(type=kind))
         world.put("q", b"1", b"2")
         world.take("q", 2)
-        await async_eventually(lambda: counted(world, ready=0, in_flight=2), timeout=15)
+        await async_eventually(lambda: counted(world, ready=0, in_flight=2))
         assert "2 messages are in it (0 ready, 2 in flight)" in await still_in_use(world, "q")
 
 
@@ -395,7 +395,7 @@ async def test_a_quorum_queue_is_deleted_once_its_late_counts_have_been_zero_lon
             assert "late" in await still_in_use(world, name)
         await publish(world, "used")
         assert "1 messages are in it" in await still_in_use(world, "used")
-        await async_eventually(lambda: deleted(world, "idle"), timeout=15, every=0.1)
+        await async_eventually(lambda: deleted(world, "idle"), every=0.1)
         assert world.names() == {"used"}
 
 
@@ -693,7 +693,7 @@ async def test_under_an_alarm_publishing_is_answered_soon_and_the_rest_goes_on(f
         await broker.declare("other", Queue())
         assert (await broker.observe([])).queues.keys() == {"q", "other"}
         frail.ctl("set_vm_memory_high_watermark", "0.9")
-        await async_eventually(lambda: sent(broker), timeout=15)
+        await async_eventually(lambda: sent(broker))
 
 
 async def sent(broker: Broker) -> bool:

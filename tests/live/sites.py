@@ -75,7 +75,7 @@ class Site(System):
             return not self.list_workers() and not self.queues()
 
         self.write("version: 1\nqueues: {}\n")
-        eventually(is_empty, within=20)
+        eventually(is_empty)
 
     def queues(self) -> set[str]:
         return set(self.vhost.queues())

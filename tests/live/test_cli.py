@@ -40,7 +40,7 @@ def live(shared: Site) -> Site:
     """A running site with two queues, one of them with two workers."""
     shared.write(TWO)
     shared.settled()
-    eventually(lambda: shared.queues() == {"plain", "work"}, within=10)
+    eventually(lambda: shared.queues() == {"plain", "work"})
     return shared
 
 
@@ -238,7 +238,7 @@ def test_status_is_a_table_and_its_exit_status_says_whether_all_is_well(live: Si
     assert work.split() == ["work", "0", "echo", "2/2", "0", "ok"]
     assert json.loads(says(live, "status", "--json"))["synced"] is True
     live.write("version: 1\nqueues:\n  plain: {}\n  work: {tpye: stream}\n")
-    eventually(lambda: live.status()["file_error"], within=5)
+    eventually(lambda: live.status()["file_error"])
     text = says(live, "status", exit=2)
     assert text.startswith("not synced, healthy, revision ")
     assert "queues.yaml:4:10: queues.work.tpye: unknown key 'tpye' (did you mean type?)" in text
@@ -274,7 +274,7 @@ def test_sync_confirm_lets_many_deletions_through(live: Site) -> None:
     live.write(TWO + many)
     live.settled()
     live.write(TWO)
-    eventually(lambda: (live.status()["held"] or {}).get("needs_confirmation"), within=5)
+    eventually(lambda: (live.status()["held"] or {}).get("needs_confirmation"))
     text = says(live, "status", exit=2)
     (revision,) = re.findall(r"reconciler sync --confirm ([0-9a-f]+)", text)
     assert "not in force" in refuses(live, "sync", "--confirm", "0123456789")
@@ -339,7 +339,7 @@ def test_logs_of_a_pid_are_its_newest_lines(live: Site) -> None:
 def test_logs_of_a_queue_are_those_of_all_its_workers_by_time(live: Site) -> None:
     for number in range(10):
         live.publish("work", f"sorted {number}")
-    eventually(lambda: says(live, "logs", "work", "-n", "1000").count('"message": "sorted ') == 10, within=10)
+    eventually(lambda: says(live, "logs", "work", "-n", "1000").count('"message": "sorted ') == 10)
     lines = says(live, "logs", "work", "-n", "1000").splitlines()
     assert {line.split()[0] for line in lines} >= {"echo[0]", "echo[1]"}
     stamps = [line.split()[1] for line in lines]

@@ -52,10 +52,10 @@ def test_the_leader_of_a_queue_is_killed_under_load_and_no_message_is_lost(clust
             leader = cluster.leader_of("work", VHOST)
             cluster.kill(leader)
             grew(load.confirmed, by=100)
-            eventually(lambda: site.pids() == before, within=30)
-            site.settled(within=30)
+            eventually(lambda: site.pids() == before)
+            site.settled()
             cluster.start_node(leader)
-            site.settled(within=30)
+            site.settled()
         grew(load.confirmed, by=100)
     all_processed(site, load)
     assert site.pids() == before

@@ -99,7 +99,7 @@ def test_a_file_that_does_not_exist_yet_is_waited_for(site: Site) -> None:
     site.start()
     assert "missing" in site.status()["file_error"]
     site.write("version: 1\nqueues:\n  first: {}\n")
-    eventually(lambda: site.queues() == {"first"}, within=5)
+    eventually(lambda: site.queues() == {"first"})
 
 
 # -- stopping ----------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_a_file_that_does_not_exist_yet_is_waited_for(site: Site) -> None:
 def test_a_stop_lets_the_workers_finish_their_message(site: Site, number: signal.Signals) -> None:
     process = holding(site)
     process.send_signal(number)
-    eventually(lambda: "stopping" in site.said(), within=5)
+    eventually(lambda: "stopping" in site.said())
     assert not site.done()
     assert process.poll() is None
     (site.out / "go").touch()
@@ -124,14 +124,14 @@ def test_a_stop_lets_the_workers_finish_their_message(site: Site, number: signal
 def test_a_second_signal_stops_at_once_and_the_message_is_not_lost(site: Site) -> None:
     process = holding(site)
     process.send_signal(signal.SIGINT)
-    eventually(lambda: "once more to stop at once" in site.said(), within=5)
+    eventually(lambda: "once more to stop at once" in site.said())
     process.send_signal(signal.SIGINT)
     asked = time.monotonic()
     assert process.wait(10) == 0
     assert time.monotonic() - asked < 3
     assert not site.done()
     assert not processes_of(site)
-    eventually(lambda: site.vhost.queues()["work"]["messages_ready"] == 1, within=5)
+    eventually(lambda: site.vhost.queues()["work"]["messages_ready"] == 1)
     site.process = None
 
 
@@ -141,7 +141,7 @@ def holding(site: Site) -> subprocess.Popen[bytes]:
     site.start()
     site.settled()
     site.send("work", ["one"])
-    eventually(site.begun, within=5)
+    eventually(site.begun)
     assert site.process is not None
     return site.process
 
@@ -167,14 +167,14 @@ def test_without_a_broker_the_embedded_one_is_started_and_nothing_of_it_stays(tm
     system.write("version: 1\nqueues:\n  work: {workers: {echo: 1}}\n")
     try:
         system.start()
-        status = system.settled(within=30)
+        status = system.settled()
         assert status["broker"]["management"] is True
         assert system.publish("work", "hello").status_code == 200
         names = {name_of(pid) for pid in processes_of(system)}
         assert "beam.smp" in names
     finally:
         assert system.stop() == 0
-    eventually(lambda: not processes_of(system), within=2)
+    eventually(lambda: not processes_of(system))
     assert "stopping the embedded broker" in system.log.read_text()
 
 
@@ -184,12 +184,12 @@ def test_a_stop_while_the_embedded_broker_starts_does_not_wait_for_it(tmp_path: 
         process = subprocess.Popen(
             [sys.executable, "-m", "reconciler", "run"], env=system.environment(), stdout=log, stderr=log
         )
-    eventually(lambda: "starting node" in system.log.read_text(), within=20)
+    eventually(lambda: "starting node" in system.log.read_text())
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(20) == 0, system.log.read_text()
     assert "AMQP answers" not in system.log.read_text()
     assert "Traceback" not in system.log.read_text()
-    eventually(lambda: not processes_of(system), within=15)
+    eventually(lambda: not processes_of(system))
 
 
 def name_of(pid: int) -> str:

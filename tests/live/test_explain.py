@@ -35,7 +35,7 @@ def site(broker: TestNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         site.worker("bad", BAD)
         site.write(FILE)
         site.start()
-        eventually(lambda: "emails" in site.queues(), within=10)
+        eventually(lambda: "emails" in site.queues())
         yield site
 
 
@@ -54,7 +54,7 @@ def test_a_crash_loop_is_told_with_the_last_words_and_the_next_try(site: Site) -
         assert ", next try in " in found
         return True
 
-    eventually(told, within=20)
+    eventually(told)
     assert "bad: desired 2, running 0 because" in site.cli("explain", "emails").stdout
 
 
@@ -84,7 +84,7 @@ def test_a_drift_is_told_with_the_connection_that_made_it(site: Site) -> None:
                 assert "nobody knows" not in found
                 return True
 
-            eventually(told, within=20)
+            eventually(told)
     finally:
         ops.close()
 
@@ -101,16 +101,16 @@ def test_with_the_event_exchange_a_drift_is_mended_at_once_and_a_client_that_is_
             site.write("version: 1\nqueues:\n  emails: {}\n")
             site.start()
             site.settled()
-            eventually(lambda: "listening to" in site.said(), within=15)
+            eventually(lambda: "listening to" in site.said())
             parameters = pika.URLParameters(site.vhost.amqp_url)
             parameters.client_properties = {"connection_name": "ops-script"}
             with pika.BlockingConnection(parameters) as ops:
                 ops.channel().queue_delete("emails")
-            eventually(lambda: "emails" in site.queues(), within=10)
-            eventually(lambda: 'by connection "ops-script"' in sentences(site, "emails"), within=10)
+            eventually(lambda: "emails" in site.queues())
+            eventually(lambda: 'by connection "ops-script"' in sentences(site, "emails"))
             with broker.api() as api:
                 api.delete(f"/api/queues/{quote(site.vhost.name, safe='')}/emails").raise_for_status()
-            eventually(lambda: "over the HTTP API" in sentences(site, "emails"), within=10)
+            eventually(lambda: "over the HTTP API" in sentences(site, "emails"))
             assert "once by connection" in sentences(site, "emails")
     finally:
         broker.stop()

@@ -16,7 +16,6 @@ from tests.nodes import TestNode
 from tests.system import ECHO
 from tests.waiting import eventually
 
-SOON = 5.0  # seconds; some tenths are usual
 EMPTY = "version: 1\nqueues: {}\n"
 
 
@@ -45,12 +44,12 @@ def restore(site: Site) -> None:
     site.worker("echo", ECHO)
     site.write(listing("kept"))
     site.settled()
-    eventually(lambda: site.queues() == {"kept"}, within=10)
+    eventually(lambda: site.queues() == {"kept"})
 
 
 def there(site: Site, *queues: str) -> None:
     """Waits until exactly these queues are at the broker."""
-    eventually(lambda: site.queues() == set(queues), within=SOON)
+    eventually(lambda: site.queues() == set(queues))
 
 
 # -- ways to save ------------------------------------------------------------------------------------------------
@@ -65,11 +64,11 @@ def test_a_queue_appears_and_vanishes_when_the_file_is_saved_in_place(site: Site
 
 def test_a_queue_adapts_to_what_the_file_says_of_its_workers(site: Site) -> None:
     site.write("version: 1\nqueues:\n  kept: {workers: {echo: 2}}\n")
-    eventually(lambda: len(site.pids(queue_name="kept")) == 2, within=SOON)
+    eventually(lambda: len(site.pids(queue_name="kept")) == 2)
     site.write("version: 1\nqueues:\n  kept: {workers: {echo: 1}}\n")
-    eventually(lambda: len(site.list_workers(queue_name="kept")) == 1, within=SOON)
+    eventually(lambda: len(site.list_workers(queue_name="kept")) == 1)
     site.write(listing("kept"))
-    eventually(lambda: not site.list_workers(), within=SOON)
+    eventually(lambda: not site.list_workers())
 
 
 def test_an_editor_that_replaces_the_file_is_followed_again_and_again(site: Site) -> None:
@@ -217,9 +216,9 @@ def refused(site: Site, *words: str) -> str:
         assert not status["synced"]
         return str(error)
 
-    error = eventually(check, within=SOON)
+    error = eventually(check)
     assert site.queues() == {"kept"}
-    eventually(lambda: error.splitlines()[0] in site.said(), within=SOON)
+    eventually(lambda: error.splitlines()[0] in site.said())
     return error
 
 
@@ -331,10 +330,10 @@ def test_a_module_that_cannot_run_is_a_fault_and_mending_it_puts_the_file_in_for
     refused(site, "queues.yaml:5:7: queues.kept.workers.mailer:", *words)
     assert not site.list_workers()
     site.worker("mailer", MAILER)
-    eventually(lambda: len(site.pids()) == 1, within=SOON)
+    eventually(lambda: len(site.pids()) == 1)
     site.settled()
     site.write(listing("kept"))
-    eventually(lambda: not site.list_workers(), within=SOON)
+    eventually(lambda: not site.list_workers())
     (site.workers / "mailer.py").unlink()
 
 
@@ -349,7 +348,7 @@ def test_a_module_that_breaks_later_leaves_its_running_workers_alone(site: Site)
     site.worker("mailer", MAILER)
     site.settled()
     site.write(listing("kept"))
-    eventually(lambda: not site.list_workers(), within=SOON)
+    eventually(lambda: not site.list_workers())
     (site.workers / "mailer.py").unlink()
 
 
@@ -362,7 +361,7 @@ def test_a_daemon_started_beside_a_broken_file_goes_on_with_the_last_good_state(
     site.stop()
     site.write("version: 1\nqueues: {{\n")
     site.start()
-    eventually(lambda: len(site.pids(queue_name="kept")) == 1, within=SOON)
+    eventually(lambda: len(site.pids(queue_name="kept")) == 1)
     refused(site, "queues.yaml:3:1:")
     site.write(listing("kept"))
     site.settled()
@@ -377,5 +376,5 @@ def test_a_folder_that_is_replaced_as_a_whole_is_watched_again(site: Site) -> No
     site.write(WITH_WORKER)
     refused(site, "mailer.py", "does not exist")
     site.worker("mailer", MAILER)
-    eventually(lambda: len(site.pids()) == 1, within=10)
+    eventually(lambda: len(site.pids()) == 1)
     (site.workers / "mailer.py").unlink()

@@ -14,7 +14,6 @@ from tests.live.sites import RECORD, Site, site_on
 from tests.nodes import TestNode
 from tests.waiting import eventually
 
-SOON = 20.0
 FILE = """\
 version: 1
 queues:
@@ -48,7 +47,7 @@ def site(shared: Site) -> Site:
     for trace in shared.out.iterdir():
         trace.unlink()
     shared.write(FILE)
-    eventually(lambda: len(shared.pids()) == 8, within=SOON)
+    eventually(lambda: len(shared.pids()) == 8)
     shared.settled()
     return shared
 
@@ -73,7 +72,7 @@ def halted(site: Site) -> str:
 def test_code_whose_process_dies_at_its_start_costs_one_worker_and_the_others_go_on_with_the_old(site: Site) -> None:
     before = site.pids()
     site.worker("record", DIES)
-    reason = eventually(lambda: halted(site), within=SOON)
+    reason = eventually(lambda: halted(site))
     assert reason.startswith(
         "record: roll halted after 1 of 8: exit code 1: RuntimeError: no database; the other 7 stay"
     )
@@ -85,12 +84,12 @@ def test_code_whose_process_dies_at_its_start_costs_one_worker_and_the_others_go
     assert not work(site)["healthy"]
     assert "roll halted" in work(site)["reason"]
     site.send("work", map(str, range(200)))
-    eventually(lambda: len(set(site.recorded())) == 200, within=SOON)
+    eventually(lambda: len(set(site.recorded())) == 200)
     assert {int(path.name) for path in site.out.iterdir() if path.stat().st_size} <= left
 
     (site.out / "mended").touch()
     assert site.post("/worker/restart/work").status_code in (200, 202)
-    eventually(lambda: len(site.pids()) == 8 and not site.pids() & before, within=SOON)
+    eventually(lambda: len(site.pids()) == 8 and not site.pids() & before)
     site.settled()
 
 
@@ -98,9 +97,9 @@ def test_a_halted_roll_ends_with_better_code_or_with_the_old_code_again(site: Si
     before = site.pids()
     for mended in (RECORD, RECORD + "\n# mended\n"):
         site.worker("record", DIES)
-        eventually(lambda: halted(site), within=SOON)
+        eventually(lambda: halted(site))
         site.worker("record", mended)
-        eventually(lambda: len(site.pids()) == 8 and site.status()["synced"], within=SOON)
+        eventually(lambda: len(site.pids()) == 8 and site.status()["synced"])
         kept = len(site.pids() & before)
         assert kept >= 7 if mended == RECORD else kept == 0, "back to the old code only one was replaced"
 
@@ -112,10 +111,10 @@ def test_other_limits_are_taken_on_without_a_restart_and_other_kernel_limits_wit
     before = site.pids()
     site.write(FILE.replace("prefetch: 1", "prefetch: 1, max_memory: 1GiB, log_max: 1MB, max_unavailable: 1"))
     site.settled()
-    eventually(lambda: "apply the new limits to worker work/record[7]" in site.said(), within=SOON)
+    eventually(lambda: "apply the new limits to worker work/record[7]" in site.said())
     assert site.pids() == before
     site.write(FILE.replace("prefetch: 1", "prefetch: 1, limits: {core: 0}"))
-    eventually(lambda: len(site.pids()) == 8 and not site.pids() & before, within=SOON)
+    eventually(lambda: len(site.pids()) == 8 and not site.pids() & before)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +131,7 @@ def test_other_limits_are_taken_on_without_a_restart_and_other_kernel_limits_wit
 def test_what_this_machine_does_not_have_is_a_fault_of_the_file(site: Site, keys: str, said: str) -> None:
     before = site.pids()
     site.write(FILE.replace("count: 8, prefetch: 1", f"count: 8, {keys}"))
-    assert said in eventually(lambda: site.status()["file_error"], within=SOON)
+    assert said in eventually(lambda: site.status()["file_error"])
     assert site.pids() == before
     body = {"queue_name": "other", "workers": {"record": {"user": "nobody-at-all"}}}
     site.write(FILE)
@@ -147,7 +146,7 @@ def test_what_this_machine_does_not_have_is_a_fault_of_the_file(site: Site, keys
 def test_a_pause_in_the_file_drains_the_workers_and_is_no_fault_and_its_end_brings_them_back(site: Site) -> None:
     text = FILE.replace("    on_remove", '    paused: {reason: "the mail server moves"}\n    on_remove')
     site.write(text)
-    eventually(lambda: not site.list_workers(), within=SOON)
+    eventually(lambda: not site.list_workers())
     status = site.settled()
     queue = status["queues"]["work"]
     assert queue["paused"]["reason"] == "the mail server moves"
@@ -157,8 +156,8 @@ def test_a_pause_in_the_file_drains_the_workers_and_is_no_fault_and_its_end_brin
     site.post("/sync")
     assert not site.list_workers()
     site.write(FILE)
-    eventually(lambda: len(site.pids()) == 8, within=SOON)
-    eventually(lambda: site.recorded() == ["waits"], within=SOON)
+    eventually(lambda: len(site.pids()) == 8)
+    eventually(lambda: site.recorded() == ["waits"])
     assert work(site)["paused"] is None
 
 
@@ -190,7 +189,7 @@ def test_a_pause_ends_by_itself(site: Site) -> None:
     answer = site.post("/queue/pause/work", {"until": until.isoformat()})
     assert answer.status_code == 200
     assert not site.list_workers()
-    eventually(lambda: len(site.pids()) == 8, within=SOON)
+    eventually(lambda: len(site.pids()) == 8)
     assert datetime.now(UTC) >= until.replace(microsecond=0)
     assert datetime.now(UTC) < until + timedelta(seconds=10), "it waited for the resync"
     assert site.settled()["queues"]["work"]["paused"] is None
@@ -221,7 +220,7 @@ def test_a_daemon_that_starts_beside_a_paused_queue_knows_since_when(site: Site)
 
 def test_a_queue_that_a_default_pauses_is_resumed_by_a_word_of_its_own(site: Site) -> None:
     site.write("version: 1\ndefaults:\n  queue: {paused: true}\nqueues:\n  work: {workers: {record: 1}}\n  other: {}\n")
-    eventually(lambda: site.status()["revision"] and not site.list_workers(), within=SOON)
+    eventually(lambda: site.status()["revision"] and not site.list_workers())
     site.settled()
     assert site.post("/queue/resume/work").status_code == 200
     queues = parse(site.file.read_bytes()).queues
@@ -256,7 +255,7 @@ def test_what_cannot_be_paused_or_restarted_says_why_and_changes_nothing(
 ) -> None:
     if shared.text != FILE:
         shared.write(FILE)
-        eventually(lambda: len(shared.pids()) == 8, within=SOON)
+        eventually(lambda: len(shared.pids()) == 8)
     answer = shared.post(path, body)
     assert answer.status_code == status, answer.text
     assert said in answer.json()["error"]
@@ -276,7 +275,7 @@ def test_a_restart_replaces_every_process_batch_by_batch_and_loses_nothing(site:
     assert len(site.pids()) == 8
     assert not site.pids() & before
     assert site.text == text
-    eventually(lambda: len(set(site.recorded())) == 500, within=SOON)
+    eventually(lambda: len(set(site.recorded())) == 500)
 
 
 def test_one_process_is_restarted_by_its_pid_in_its_slot(site: Site) -> None:
@@ -290,7 +289,7 @@ def test_one_process_is_restarted_by_its_pid_in_its_slot(site: Site) -> None:
 def test_a_restart_ends_a_backoff_at_once(site: Site) -> None:
     site.write(FILE.replace("count: 8", "count: 1"))
     site.worker("record", DIES)
-    eventually(lambda: any((w["restarts"] >= 3) for w in site.list_workers(state="backoff")), within=30)
+    eventually(lambda: any((w["restarts"] >= 3) for w in site.list_workers(state="backoff")))
     (site.out / "mended").touch()
     answer = site.post("/worker/restart/work")
     assert (answer.status_code, answer.json()["restarted"]) == (200, 1)
@@ -302,4 +301,4 @@ def test_a_restart_without_waiting_is_202_and_comes_true(site: Site) -> None:
     answer = site.post("/worker/restart/work", wait=0)
     assert (answer.status_code, answer.json()["converged"]) == (202, False)
     assert "the rest follows" in answer.json()["message"]
-    eventually(lambda: len(site.pids()) == 8 and not site.pids() & before, within=SOON)
+    eventually(lambda: len(site.pids()) == 8 and not site.pids() & before)

@@ -57,7 +57,7 @@ def push(system: System, other: Repository, text: str, **files: str) -> str:
     head = other.push()
     body = json.dumps({"ref": "refs/heads/main", "after": head}).encode()
     assert hook(system, body, **{"X-Hub-Signature-256": f"sha256={signed(body)}"}).status_code == 202
-    eventually(lambda: system.status()["git"]["newest_commit"] == head, within=20)
+    eventually(lambda: system.status()["git"]["newest_commit"] == head)
     return head
 
 
@@ -69,7 +69,7 @@ def in_force(system: System, text: str) -> dict[str, Any]:
         assert status["healthy"], status
         return status
 
-    return eventually(check, within=20)
+    return eventually(check)
 
 
 def test_what_the_branch_says_comes_into_force_and_what_rest_writes_is_pushed(
@@ -96,7 +96,7 @@ def test_what_the_branch_says_comes_into_force_and_what_rest_writes_is_pushed(
     # A bad newest commit: the one before stays in force, and the fault names the commit and the line.
     text = other.show("live/queues.yaml") + "\n"
     bad = push(system, other, text + "  broken: {typ: quorum}\n")
-    status = eventually(lambda: s if (s := system.status())["file_error"] else None, within=10)
+    status = eventually(lambda: s if (s := system.status())["file_error"] else None)
     assert status["file_error"].startswith("queues.yaml:5:12: queues.broken.typ:")
     assert bad[:12] in status["file_error"]
     assert status["commit"] == other("rev-parse", "HEAD~1")
@@ -107,7 +107,7 @@ def test_what_the_branch_says_comes_into_force_and_what_rest_writes_is_pushed(
     remote = Path(system.env["RECONCILER_GIT_URL"])
     remote.rename(remote.with_suffix(".away"))
     system.start()
-    status = eventually(lambda: s if (s := system.status())["git"]["error"] else None, within=20)
+    status = eventually(lambda: s if (s := system.status())["git"]["error"] else None)
     assert {"emails", "audit"} == set(status["queues"])
     assert len(system.list_workers()) == 2
     assert system.post("/queue/create", {"queue_name": "b"}).status_code in (409, 503)
@@ -130,12 +130,12 @@ def test_workers_come_with_the_repository_and_hear_no_secret(system: System, oth
         lines = system.get(worker["log_url"]).json()["lines"]
         return next((str(line) for line in lines if "env [" in str(line)), "")
 
-    said = eventually(heard, within=10)
+    said = eventually(heard)
     assert "RECONCILER_PORT" in said
     assert "RECONCILER_GIT_SECRET" not in said
     assert "RECONCILER_GIT_URL" not in said
     push(system, other, TEXT, live__workers__echo_py=ECHO.replace("got {}", "new code got {}"))
-    eventually(lambda: {w["pid"] for w in system.list_workers()} - {None, worker["pid"]}, within=20)
+    eventually(lambda: {w["pid"] for w in system.list_workers()} - {None, worker["pid"]})
     assert SECRET not in json.dumps(system.status())
 
 
@@ -181,8 +181,8 @@ def test_a_hook_that_nobody_has_asked_for_is_refused(live_system: System) -> Non
 def test_no_password_of_the_url_is_shown_anywhere(system: System, other: Repository) -> None:
     system.env["RECONCILER_GIT_URL"] = "https://ann:s3cret@127.0.0.1:1/repo.git"
     system.start(ready=False)
-    eventually(lambda: system.get("/status").status_code == 200, within=20)
-    status = eventually(lambda: s if (s := system.status())["git"]["error"] else None, within=20)
+    eventually(lambda: system.get("/status").status_code == 200)
+    status = eventually(lambda: s if (s := system.status())["git"]["error"] else None)
     assert status["git"]["url"] == "https://***@127.0.0.1:1/repo.git"
     listed = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
     for shown in (json.dumps(status), system.log.read_text(), listed):

@@ -50,7 +50,7 @@ def site(running: System) -> System:
             running.post("/sync", {"confirm": status["revision"]})
         return bool(status["revision"] == revision(running.file) and status["synced"])
 
-    eventually(empty, within=20)
+    eventually(empty)
     return running
 
 
@@ -74,9 +74,9 @@ def test_a_revision_that_waits_for_a_person_is_held(site: System) -> None:
         newest = revisions(site)[0]
         return newest["result"] == "held" and bool(newest["reason"])
 
-    eventually(held, within=10)
+    eventually(held)
     site.post("/sync", {"confirm": site.status()["revision"]})
-    eventually(lambda: revisions(site)[0]["result"] == "synced", within=10)
+    eventually(lambda: revisions(site)[0]["result"] == "synced")
 
 
 def test_rolling_back_writes_the_old_file_byte_by_byte_and_the_world_follows(site: System) -> None:
@@ -122,7 +122,7 @@ def test_a_rollback_that_would_delete_much_is_held_as_any_edit(site: System) -> 
 def test_rolling_back_mends_a_file_that_is_broken_and_keeps_what_it_was(site: System, broken: bytes | None) -> None:
     revision = in_force(site, ONE)
     site.file.unlink() if broken is None else site.write(broken)
-    eventually(lambda: bool(site.status()["file_error"]), within=10)
+    eventually(lambda: bool(site.status()["file_error"]))
     assert site.post(f"/rollback/{revision}", wait=40).status_code == 200
     assert site.text == ONE
     site.settled()

@@ -105,7 +105,7 @@ def run(site: Site, worker: str, count: int, **keys: Any) -> set[int]:
     inner = "".join(f", {key}: {value}" for key, value in keys.items())
     queue = f"on_remove: delete\n    workers:\n      {worker}: {{count: {count}{inner}}}"
     site.write(f"version: 1\nqueues:\n  work:\n    {queue}\n")
-    eventually(lambda: len(site.pids()) == len(site.list_workers()) == count, within=30)
+    eventually(lambda: len(site.pids()) == len(site.list_workers()) == count)
     return site.pids()
 
 
@@ -125,27 +125,27 @@ def emptied(site: Site) -> bool:
 def test_one_that_holds_the_lock_for_ever_is_hung_and_an_idle_one_is_not(site: Site) -> None:
     pids = run(site, "hang", 3, watchdog="2s", grace="1s")
     site.send("work", ["hang"])
-    eventually(lambda: len(site.pids() & pids) == 2, within=20)
+    eventually(lambda: len(site.pids() & pids) == 2)
     (hung,) = pids - site.pids()
-    eventually(lambda: len(site.pids()) == 3 and not is_alive(hung), within=20)
+    eventually(lambda: len(site.pids()) == 3 and not is_alive(hung))
     assert "no heartbeat for" in reason_of(site, hung)
     assert len(site.pids() & pids) == 2, "those that idled meanwhile were left alone"
-    eventually(lambda: emptied(site), within=20)
+    eventually(lambda: emptied(site))
 
 
 def test_one_message_for_too_long(site: Site) -> None:
     (pid,) = run(site, "wait", 1, message_timeout="1s", grace="1s")
     site.send("work", ["x"])
-    eventually(lambda: site.pids() and pid not in site.pids(), within=20)
+    eventually(lambda: site.pids() and pid not in site.pids())
     assert "one message in hand for" in reason_of(site, pid)
-    eventually(lambda: emptied(site), within=20)
+    eventually(lambda: emptied(site))
 
 
 def test_private_memory_counts_and_that_of_others_does_not(site: Site) -> None:
     """Each has 32 MiB of its zygote's; only the one that grows is replaced."""
     pids = run(site, "grow", 3, max_memory="50MiB")
     site.send("work", ["grow"])
-    eventually(lambda: len(site.pids()) == 3 and len(site.pids() & pids) == 2, within=30)
+    eventually(lambda: len(site.pids()) == 3 and len(site.pids() & pids) == 2)
     (grown,) = pids - site.pids()
     assert "of private memory (max_memory 50 MiB)" in reason_of(site, grown)
     for _ in range(3):
@@ -172,7 +172,7 @@ def test_max_messages_replaces_one_at_a_time_and_loses_and_doubles_none(site: Si
 
 def test_max_age(site: Site) -> None:
     pids = run(site, "record", 2, max_age="2s")
-    eventually(lambda: len(site.pids()) == 2 and not site.pids() & pids, within=30)
+    eventually(lambda: len(site.pids()) == 2 and not site.pids() & pids)
     assert any("old (max_age 2 s)" in reason_of(site, pid) for pid in pids)
 
 
@@ -223,10 +223,10 @@ def test_what_the_kernel_is_told(site: Site, kind: str) -> None:
     assert (own["nice"], own["cores"], own["files"]) == (-3, [0], [200, 200])
     assert (own["log_file"], own["notify"], own["home"]) == (None, "@", account.pw_dir)
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: site.pids() and pid not in site.pids(), within=20)
+    eventually(lambda: site.pids() and pid not in site.pids())
     (pid,) = site.pids()
     site.write("version: 1\nqueues: {work: {on_remove: delete}}\n")
-    eventually(lambda: not is_alive(pid), within=20)
+    eventually(lambda: not is_alive(pid))
     eventually(lambda: "stop" in reason_of(site, pid))
 
 
@@ -246,7 +246,7 @@ def test_a_folder_that_this_user_cannot_read_is_said_plainly(site: Site) -> None
             reason = site.status()["queues"].get("work", {}).get("reason") or ""
             return "cannot be read by user" in reason or "Permission denied" in reason or "that user must" in reason
 
-        eventually(said, within=20)
+        eventually(said)
     finally:
         site.workers.chmod(0o755)
 
@@ -262,7 +262,7 @@ AT_IMPORT = "import os\nQUEUE = os.environ['QUEUE_NAME']\nint(os.environ['PREFET
 def test_a_module_that_asks_for_its_queue_when_it_is_imported(site: Site) -> None:
     site.worker("asks", AT_IMPORT + "os.environ['AMQP_URL'], os.environ['NOTIFY_SOCKET']\n" + ECHO)
     site.write("version: 1\nqueues:\n  one: {workers: {asks: 2}}\n  two: {workers: {asks: 1}}\n")
-    eventually(lambda: len(site.pids()) == 3, within=30)
+    eventually(lambda: len(site.pids()) == 3)
     site.settled()
     reasons = {worker["exec_reason"] for worker in site.list_workers() if "exec_reason" in worker}
     assert all("QUEUE_NAME" in (reason or "") for reason in reasons), reasons
@@ -290,7 +290,7 @@ def test_given_up_is_seen_everywhere_and_brought_back(site: Site) -> None:
     site.write(
         "version: 1\nqueues:\n  bad: {workers: {dies: {count: 2, max_restarts: 0}}}\n  good: {workers: {record: 1}}\n"
     )
-    eventually(lambda: len(site.list_workers(state="fatal")) == 2, within=30)
+    eventually(lambda: len(site.list_workers(state="fatal")) == 2)
     eventually(lambda: len(site.pids()) == 1)
     eventually(lambda: site.status()["queues"]["good"]["healthy"])
     status = site.status()
@@ -306,7 +306,7 @@ def test_given_up_is_seen_everywhere_and_brought_back(site: Site) -> None:
     flag.touch()
     answer = site.post("/worker/restart/bad")
     assert answer.status_code in (200, 202), answer.text
-    eventually(lambda: len(site.pids()) == 3, within=20)
+    eventually(lambda: len(site.pids()) == 3)
     site.settled()
 
 

@@ -192,7 +192,7 @@ def test_a_user_who_may_make_no_queue_beside_it_is_told_so_and_nothing_is_touche
     system.amqp_url, system.management_url = limited(vhost, "^(orders|events)$", "monitoring")
     begin(system, vhost, "classic", 10)
     system.write(file_of("quorum"))
-    eventually(lambda: "not done: " in reason(system) and "refused for user" in reason(system), within=30)
+    eventually(lambda: "not done: " in reason(system) and "refused for user" in reason(system))
     assert vhost.queues().keys() == {"orders"}
     assert vhost.queues()["orders"]["type"] == "classic"
     assert take_all(vhost.amqp_url, "orders") == [f"old:{number}".encode() for number in range(1, 11)]
@@ -234,8 +234,8 @@ def test_one_whose_entry_goes_meanwhile_is_still_the_queue_that_we_made(system: 
     eventually(
         lambda: vhost.queues().keys() == {"orders", "other"} and vhost.queues()["orders"]["type"] == "quorum", 60
     )
-    held = eventually(lambda: (system.status()["held"] or {}).get("actions"), within=30)
-    eventually(lambda: f"{BACKLOG} messages" in str(system.status()["held"]), within=30)
+    held = eventually(lambda: (system.status()["held"] or {}).get("actions"))
+    eventually(lambda: f"{BACKLOG} messages" in str(system.status()["held"]))
     assert held
     assert "not the queue that we made" not in str(system.status()["held"])
     take_all(vhost.amqp_url, "orders")

@@ -22,7 +22,7 @@ from tests.nodes import FLUSH, TestNode, ctl
 from tests.system import System
 from tests.waiting import eventually
 
-BACK_WITHIN = 5.0  # seconds after the broker's return
+BACK_WITHIN = 15.0  # seconds after the broker's return; one or two are usual
 WORK = "version: 1\nqueues:\n  work:\n    workers:\n      record: {}\n"
 
 
@@ -69,7 +69,7 @@ class Load:
 def grew(items: list[str], by: int) -> bool:
     """Waits until the list is longer by so many."""
     goal = len(items) + by
-    return eventually(lambda: len(items) >= goal, within=20)
+    return eventually(lambda: len(items) >= goal)
 
 
 def all_processed(site: Site, load: Load) -> None:
@@ -80,7 +80,7 @@ def all_processed(site: Site, load: Load) -> None:
         assert not missing, f"{len(missing)} of {len(load.confirmed)} are missing"
         return True
 
-    eventually(check, within=20, every=0.1)
+    eventually(check, every=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_an_embedded_broker_that_is_killed_is_started_again_and_costs_no_message
 
     try:
         system.start()
-        before = eventually(lambda: len(found := ready()) == 2 and found, within=20)
+        before = eventually(lambda: len(found := ready()) == 2 and found)
         with Load(json.loads((system.state / "daemon.json").read_bytes())["amqp_url"]) as load:
             grew(load.confirmed, by=200)
             ctl(system.state / "broker", *FLUSH)
@@ -153,15 +153,15 @@ def test_an_embedded_broker_that_is_killed_is_started_again_and_costs_no_message
             eventually(lambda: "has ended (killed by SIGKILL)" in system.log.read_text())
             eventually(lambda: "the embedded broker is back" in system.log.read_text(), within=90)
             grew(load.confirmed, by=200)
-        eventually(lambda: system.status()["healthy"] and ready() == before, within=20)
-        eventually(lambda: set(load.confirmed) <= set(lines_in(out)), within=20)
+        eventually(lambda: system.status()["healthy"] and ready() == before)
+        eventually(lambda: set(load.confirmed) <= set(lines_in(out)))
     finally:
         system.stop()
         end(processes_of(system))
 
 
 def tells_that_the_broker_is_away(site: Site) -> None:
-    eventually(lambda: not site.status()["broker"]["connected"], within=5)
+    eventually(lambda: not site.status()["broker"]["connected"])
     status = site.status()
     assert not status["synced"]
     assert not status["healthy"]
@@ -182,20 +182,20 @@ def test_a_daemon_started_without_a_broker_takes_edits_and_becomes_ready_when_it
     site.start()
     site.settled()
     node.stop()
-    eventually(lambda: not site.status()["broker"]["connected"], within=5)
+    eventually(lambda: not site.status()["broker"]["connected"])
     assert site.stop() == 0
     site.start(ready=False)
     answer = site.get("/readyz")
     assert answer.status_code == 503
     assert "broker" in answer.json()["error"]
     assert site.get("/healthz").status_code == 200
-    eventually(lambda: "cannot be reached" in site.status()["broker"]["error"], within=10)
+    eventually(lambda: "cannot be reached" in site.status()["broker"]["error"])
     site.write("version: 1\nqueues:\n  other: {}\n")
     assert site.post("/queue/create", {"queue_name": "by-rest"}, wait=0).status_code == 202
     node.start()
-    eventually(lambda: site.get("/readyz").status_code == 200, within=10)
-    site.settled(within=10)
-    eventually(lambda: site.queues() == {"other", "by-rest"}, within=5)
+    eventually(lambda: site.get("/readyz").status_code == 200)
+    site.settled()
+    eventually(lambda: site.queues() == {"other", "by-rest"})
 
 
 # -- the daemon --------------------------------------------------------------------------------------------------
@@ -210,12 +210,12 @@ def test_a_killed_daemon_is_not_missed_and_the_next_one_adopts_its_workers(site:
         grew(load.confirmed, by=100)
         site.kill()
         seen = len(site.recorded())
-        eventually(lambda: len(site.recorded()) > seen + 50, within=10)
+        eventually(lambda: len(site.recorded()) > seen + 50)
         site.start()
-        eventually(lambda: site.pids() == before, within=5)
+        eventually(lambda: site.pids() == before)
         assert site.process is not None
         alone = {*before, site.process.pid}
-        eventually(lambda: processes_of(site) - zygotes_of(site) == alone, within=5)  # a check comes and goes
+        eventually(lambda: processes_of(site) - zygotes_of(site) == alone)  # a check comes and goes
         grew(load.confirmed, by=100)
     all_processed(site, load)
     assert {w["restarts"] for w in site.list_workers()} == {0}
@@ -229,9 +229,9 @@ def test_a_worker_that_died_while_no_daemon_was_there_is_replaced(site: Site) ->
     first, second = site.pids()
     site.kill()
     end([first])
-    eventually(lambda: first not in processes_of(site), within=5)
+    eventually(lambda: first not in processes_of(site))
     site.start()
-    eventually(lambda: len(site.pids()) == 2, within=10)
+    eventually(lambda: len(site.pids()) == 2)
     assert second in site.pids()
     assert first not in site.pids()
 
@@ -244,9 +244,9 @@ def test_the_file_may_change_while_no_daemon_is_there(site: Site) -> None:
     site.kill()
     site.write(WORK.format(1))
     site.start()
-    eventually(lambda: len(site.list_workers()) == 1, within=10)
+    eventually(lambda: len(site.list_workers()) == 1)
     assert site.pids() < before
-    eventually(lambda: len(processes_of(site) - zygotes_of(site)) == 2, within=5)
+    eventually(lambda: len(processes_of(site) - zygotes_of(site)) == 2)
 
 
 # -- the disk ----------------------------------------------------------------------------------------------------
@@ -268,10 +268,10 @@ def test_a_full_disk_stops_nothing_and_is_told(site: Site) -> None:
         assert "ledger cannot be written: File too large (free disk space" in reason, reason
         return True
 
-    eventually(told, within=10)
+    eventually(told)
     site.send("work", ["1", "2", "3"])
-    eventually(lambda: sorted(site.recorded()) == ["1", "2", "3"], within=10)
-    eventually(lambda: len(site.pids()) == 3, within=10)
+    eventually(lambda: sorted(site.recorded()) == ["1", "2", "3"])
+    eventually(lambda: len(site.pids()) == 3)
     assert before < site.pids()
     answer = site.post("/queue/create", {"queue_name": "by-rest"})
     assert answer.status_code in (409, 507)

@@ -103,7 +103,7 @@ def test_a_plan_names_the_queues_that_are_not_ours(still: Site, broker: TestNode
 
 def test_a_daemon_takes_the_word_for_just_the_plan_that_it_showed(still: Site) -> None:
     still.start()
-    eventually(lambda: "new" in still.queues() and still.status()["held"], within=10)
+    eventually(lambda: "new" in still.queues() and still.status()["held"])
     shown = still.get("/plan").json()
     assert len(shown["held"]["actions"]) == 5
     still.send("old3", ["late"])

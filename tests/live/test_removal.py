@@ -75,7 +75,7 @@ def test_a_queue_with_messages_is_held_with_their_number_and_goes_once_it_is_emp
     for n in range(3):
         assert live_system.publish("full", n).status_code == 200
     if kind == "quorum":  # its counts follow a tick
-        eventually(lambda: vhost.queues()["full"]["messages"] == 3, within=15)
+        eventually(lambda: vhost.queues()["full"]["messages"] == 3)
     refused = live_system.delete("full")
     assert (refused.status_code, refused.json()["messages"]) == (409, 3)
     live_system.write(file_with("other"))

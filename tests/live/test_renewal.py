@@ -57,7 +57,7 @@ def all_pids(site: System) -> set[int]:
 
 
 def up(site: Site) -> set[int]:
-    eventually(lambda: len(site.pids()) == READY and len(all_pids(site)) == READY + 1, within=30)
+    eventually(lambda: len(site.pids()) == READY and len(all_pids(site)) == READY + 1)
     return all_pids(site)
 
 
@@ -76,7 +76,7 @@ def renew(site: System) -> None:
     before, said = started_at(daemon(site)), site.log.read_text().count(" → ")
     os.kill(daemon(site), signal.SIGHUP)
     eventually(lambda: started_at(daemon(site)) != before, within=40)
-    eventually(lambda: site.log.read_text().count(" → ") > said, within=30)
+    eventually(lambda: site.log.read_text().count(" → ") > said)
 
 
 def descriptors(pid: int) -> list[str]:
@@ -119,19 +119,19 @@ def test_leave_calls_off_what_is_under_way(site: Site) -> None:
     site.start()
     site.worker("slow", SLOW)
     site.write("version: 1\nqueues:\n  q: {workers: {slow: {count: 3}}}\n")
-    eventually(lambda: processes_of(site), within=10)  # the check, or later the zygote
+    eventually(lambda: processes_of(site))  # the check, or later the zygote
     began = time.monotonic()
     assert site.stop() == 0
     assert time.monotonic() - began < 2.9
-    eventually(lambda: not any(is_alive(pid) for pid in processes_of(site)), within=15)
+    eventually(lambda: not any(is_alive(pid) for pid in processes_of(site)))
     site.start()
-    eventually(lambda: len(site.pids()) == 3, within=30)
+    eventually(lambda: len(site.pids()) == 3)
     began = time.monotonic()
     site.write("version: 1\nqueues:\n  q: {workers: {slow: {count: 3, env: {OTHER: image}}}}\n")
-    eventually(lambda: b"zygote slow" in b"".join(cmdlines(site)) and len(zygotes(site)) == 2, within=30)
+    eventually(lambda: b"zygote slow" in b"".join(cmdlines(site)) and len(zygotes(site)) == 2)
     assert site.stop() == 0
     site.start()
-    eventually(lambda: len(site.pids()) == 3 and len(all_pids(site)) == 3, within=30)
+    eventually(lambda: len(site.pids()) == 3 and len(all_pids(site)) == 3)
     del site.env["RECONCILER_ON_EXIT"]
 
 
@@ -189,7 +189,7 @@ def test_sighup_executes_the_daemon_anew_in_place(site: Site) -> None:
     victims = list(pids)
     for victim in victims:
         os.kill(victim, signal.SIGKILL)
-    eventually(lambda: len(site.pids()) == READY and not all_pids(site) & pids, within=30)
+    eventually(lambda: len(site.pids()) == READY and not all_pids(site) & pids)
     eventually(lambda: not zombies_under(pid))
     ended = [site.get(f"/worker/{victim}") for victim in victims]
     assert all("SIGKILL" in str(answer.json()) for answer in ended if answer.status_code == 200)
@@ -203,10 +203,10 @@ def test_sighups_in_a_row_and_a_stop_among_them(site: Site) -> None:
     for _ in range(40):
         os.kill(pid, signal.SIGHUP)
         time.sleep(0.05)
-    eventually(lambda: site.get("/readyz").status_code == 200, within=30)
+    eventually(lambda: site.get("/readyz").status_code == 200)
     assert site.process
     assert site.process.poll() is None
-    eventually(lambda: all_pids(site) == pids, within=30)
+    eventually(lambda: all_pids(site) == pids)
     # A stop while it is between two programs is heard by the second, and that one has the workers to drain.
     told = site.said().count("starting anew")
     os.kill(pid, signal.SIGHUP)
@@ -230,7 +230,7 @@ def test_a_broken_program_on_disk_keeps_the_old_one_going(site: Site, tmp_path: 
     good = module.read_text()
     module.write_text("def broken(:\n" + good)
     os.kill(pid, signal.SIGHUP)
-    eventually(lambda: "it goes on as it is" in site.said(), within=30)
+    eventually(lambda: "it goes on as it is" in site.said())
     assert "SyntaxError" in site.said()
     assert "loop.py" in site.said()
     assert site.status()["synced"]
@@ -282,16 +282,16 @@ def test_killed_under_load_and_in_hand_within_half_a_second(site: Site) -> None:
     took = time.monotonic() - began
     assert all_pids(site) == pids
     eventually(lambda: len(site.pids()) == READY)
-    eventually(lambda: len(site.recorded()) >= 4000, within=30)
+    eventually(lambda: len(site.recorded()) >= 4000)
     assert len(site.recorded()) == len(set(site.recorded())) == 4000
     assert took < 5.0, "on an idle machine it is 0.5 s beside the start of Python"
     lost = next(worker["pid"] for worker in site.list_workers() if worker["queue_name"] == "forked")
     os.kill(lost, signal.SIGSEGV)
-    eventually(lambda: lost not in all_pids(site) and len(site.pids()) == READY, within=20)
+    eventually(lambda: lost not in all_pids(site) and len(site.pids()) == READY)
     assert "killed by SIGSEGV" in " ".join(ended_reasons(site)), "from its zygote"
     lost = next(worker["pid"] for worker in site.list_workers() if worker["queue_name"] == "execd")
     os.kill(lost, signal.SIGABRT)
-    eventually(lambda: lost not in all_pids(site) and len(site.pids()) == READY, within=20)
+    eventually(lambda: lost not in all_pids(site) and len(site.pids()) == READY)
     reasons = " ".join(ended_reasons(site))
     assert "killed by SIGABRT" in reasons or "exit status unknown" in reasons, "from the kernel, if it is new enough"
 
@@ -307,7 +307,7 @@ def test_the_embedded_broker_goes_on_too(tmp_path: Path) -> None:
     try:
         system.write("version: 1\nqueues:\n  q: {workers: {echo: 2}}\n")
         system.start()
-        eventually(lambda: len([w for w in system.list_workers() if w["state"] == "ready"]) == 2, within=30)
+        eventually(lambda: len([w for w in system.list_workers() if w["state"] == "ready"]) == 2)
         pids = all_pids(system)
         node = system.broker_pid()
         assert system.stop() == 0

@@ -83,7 +83,7 @@ def looked(site: Site, queue: str = "orders", count: int | None = None) -> dict[
         assert count is None or answer.json()["count"] == count, answer.json()
         return dict(answer.json())
 
-    return eventually(look, within=20)
+    return eventually(look)
 
 
 def counts(site: Site, *queues: str) -> list[int]:
@@ -144,7 +144,7 @@ def test_from_the_first_failure_to_the_way_back(site: Site) -> None:
     moved = site.cli("redrive", "orders", "--all")
     assert (moved.returncode, moved.stdout) == (0, "2 moved (2 to orders)\n")
     assert site.text == text
-    eventually(lambda: len(tries(site)) == 10 + 6, within=20)  # they fail again, with all their attempts
+    eventually(lambda: len(tries(site)) == 10 + 6)  # they fail again, with all their attempts
     assert looked(site, count=2)["groups"][0]["sample"]["redriven"] == 1
 
 
@@ -172,12 +172,12 @@ def test_killed_workers_and_a_killed_daemon_lose_no_failure(site: Site) -> None:
     names = [f"m{n}" for n in range(60)]
     site.send("orders", [f"bad {name}" for name in names])
     for least in (10, 60, 100):
-        eventually(lambda least=least: len(tries(site)) >= least, within=20)
-        os.kill(next(iter(eventually(lambda: site.pids() or None, within=20))), signal.SIGKILL)
+        eventually(lambda least=least: len(tries(site)) >= least)
+        os.kill(next(iter(eventually(lambda: site.pids() or None))), signal.SIGKILL)
         if least == 60:
             site.kill()
             site.start()
-    eventually(lambda: counts(site, "orders.dead")[0] >= 60, within=30)
+    eventually(lambda: counts(site, "orders.dead")[0] >= 60)
     found = looked(site)
     assert {body.split()[1] for body in bodies(site, "orders.dead")} == set(names)
     assert all(group["sample"]["attempt"] == 3 for group in found["groups"])
@@ -212,7 +212,7 @@ def test_delays_change_in_place_and_old_ones_go_when_they_are_empty(site: Site) 
     site.write("version: 1\nqueues:\n  orders: {retry: {attempts: 3, delays: [200ms]}, workers: {moody: 1}}\n")
     looked(site, count=1)
     assert [n for _, n, _ in tries(site)] == [0, 1, 2]
-    eventually(lambda: "orders.retry.1s" not in site.queues(), within=30)
+    eventually(lambda: "orders.retry.1s" not in site.queues())
     assert site.queues() == {"orders", "orders.dead", "orders.rejected", "orders.retry.200ms"}
     site.settled()
 
@@ -222,10 +222,10 @@ def test_a_queue_goes_after_what_comes_back_to_it(site: Site) -> None:
     site.start()
     site.settled()
     site.send("orders", ["bad a"])
-    eventually(lambda: counts(site, "orders.retry.4s") == [1], within=20)
+    eventually(lambda: counts(site, "orders.retry.4s") == [1])
     site.write("version: 1\nqueues: {}\n")
-    eventually(lambda: "come back to it" in json.dumps(site.status()["held"]), within=20)
-    eventually(lambda: counts(site, "orders") == [1], within=20)  # nothing is lost: it is back
+    eventually(lambda: "come back to it" in json.dumps(site.status()["held"]))
+    eventually(lambda: counts(site, "orders") == [1])  # nothing is lost: it is back
     assert "orders" in site.queues()
     assert bodies(site, "orders") == ["bad a"]
     eventually(lambda: site.queues() == set(), within=40)
@@ -246,7 +246,7 @@ def test_what_was_rejected_comes_back_when_the_retry_is_taken_out(site: Site) ->
             back.extend(bodies(site, "orders"))
         return back == ["a", "b"]
 
-    eventually(all_are_back, within=20)
+    eventually(all_are_back)
 
 
 def test_bad_questions_are_answered(site: Site) -> None:

@@ -89,7 +89,7 @@ def admin(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Admin:
 def at_rest(site: Site) -> None:
     """Each test begins with the broker as the file says."""
     site.write(FILE)
-    site.settled(within=30)
+    site.settled()
 
 
 def bindings(site: Site) -> set[tuple[str, str, str]]:
@@ -120,7 +120,7 @@ def test_the_whole_file_comes_to_the_broker_and_then_nothing_is_left_to_do(site:
     assert bindings(site) == WHOLE
     exchanges = {x["name"]: x["type"] for x in site.vhost.get("exchanges")}
     assert (exchanges["events"], exchanges["audit"]) == ("topic", "fanout")
-    eventually(lambda: effective(site, "orders"), within=10)
+    eventually(lambda: effective(site, "orders"))
     carried = {"message-ttl": 600_000, "max-length-bytes": 2**31, "delivery-limit": 7}
     assert effective(site, "orders") == carried
     assert effective(site, "log") == {"max-age": "604800s"}
@@ -136,11 +136,11 @@ def test_an_edit_of_a_friendly_key_applies_in_place_with_the_messages_still_ther
     site.send("vip", ["1", "2"])
     site.write(FILE.replace("max_length: 10", "max_length: 3"))
     site.settled()
-    eventually(lambda: effective(site, "vip").get("max-length") == 3, within=10)
+    eventually(lambda: effective(site, "vip").get("max-length") == 3)
     assert site.vhost.queues()["vip"]["messages"] == 2
     site.write(FILE.replace("max_length: 10}", "message_ttl: 1d}"))
     site.settled()
-    eventually(lambda: "max-length" not in effective(site, "vip"), within=10)
+    eventually(lambda: "max-length" not in effective(site, "vip"))
     assert effective(site, "vip")["message-ttl"] == 86_400_000
     with pika.BlockingConnection(pika.URLParameters(site.vhost.amqp_url)) as other:
         other.channel().queue_purge("vip")
@@ -170,7 +170,7 @@ def test_what_rabbitmqadmin_changes_is_seen_told_and_mended(site: Site, admin: A
         assert policies(site) == before
         return "vip" in site.queues()
 
-    eventually(mended, within=20)
+    eventually(mended)
     site.settled()
 
 
@@ -183,7 +183,7 @@ def test_an_exchange_that_amqpstorm_makes_with_another_type_is_refused_with_both
             actions = (site.status()["held"] or {"actions": []})["actions"]
             return any("type is 'direct' at the broker and 'fanout' in the file" in h["reason"] for h in actions)
 
-        eventually(held, within=15)
+        eventually(held)
         channel.exchange.delete("audit")
     site.settled()
     assert bindings(site) == WHOLE
@@ -200,10 +200,10 @@ def test_drift_that_is_only_to_be_reported_is_shown_and_left_also_by_the_next_da
         (drift,) = status["drift"]
         return (drift["kind"], drift["queue"], drift["corrected"]) == ("binding", "shown", False)
 
-    eventually(told, within=15)
+    eventually(told)
     site.stop()
     site.start()
-    eventually(told, within=15)
+    eventually(told)
     assert ("events", "shown", "shown") not in bindings(site)
     site.write(FILE.replace("drift: report", "drift: correct"))
     site.settled()
@@ -217,7 +217,7 @@ def test_a_binding_of_somebody_else_is_shown_and_left(site: Site, admin: Admin) 
         found = site.status()["queues"]["orders"]
         return bool(found["synced"] and found.get("foreign_bindings") == ["events → queue orders with theirs"])
 
-    eventually(shown, within=15)
+    eventually(shown)
     assert "somebody else bound events → queue orders with theirs" in site.said()
     site.write(FILE.replace("refund", "return"))
     site.settled()
@@ -230,11 +230,11 @@ def test_a_binding_of_somebody_else_is_shown_and_left(site: Site, admin: Admin) 
 
 def test_a_policy_of_somebody_else_that_matches_a_queue_is_taken_along(site: Site, admin: Admin) -> None:
     admin("declare", "policy", "name=theirs", "pattern=.*", 'definition={"expires":86400000}', "priority=5000")
-    eventually(lambda: effective(site, "vip").get("expires") == 86_400_000, within=15)
+    eventually(lambda: effective(site, "vip").get("expires") == 86_400_000)
     assert effective(site, "vip")["max-length"] == 10
     site.settled()
     admin("delete", "policy", "name=theirs")
-    eventually(lambda: "expires" not in effective(site, "vip"), within=15)
+    eventually(lambda: "expires" not in effective(site, "vip"))
     assert effective(site, "vip")["max-length"] == 10
 
 
@@ -307,7 +307,7 @@ def test_a_queue_is_created_with_all_of_it_over_rest_and_listed_so(site: Site) -
     assert wrong.status_code == 422
     assert "a stream queue has no message_ttl" in wrong.text
     assert site.delete("made").status_code == 200
-    eventually(lambda: "reconciler.made" not in policies(site), within=10)
+    eventually(lambda: "reconciler.made" not in policies(site))
 
 
 def test_on_rabbitmq_4_apply_alone_brings_it_all_and_what_the_broker_adds_is_no_drift(
@@ -318,7 +318,7 @@ def test_on_rabbitmq_4_apply_alone_brings_it_all_and_what_the_broker_adds_is_no_
         done = site.cli("apply", "--yes")
         assert done.returncode == 0, done.stdout + done.stderr
         assert bindings(site) == WHOLE
-        eventually(lambda: effective(site, "orders").get("delivery-limit") == 7, within=10)
+        eventually(lambda: effective(site, "orders").get("delivery-limit") == 7)
         plan = site.cli("plan")
         assert (plan.returncode, plan.stdout.strip().splitlines()[0]) == (0, "nothing to do")
         with storm(site) as connection, connection.channel() as channel:

@@ -47,7 +47,7 @@ def test_a_life_on_rabbitmq_4(site: Site) -> None:
     for queue in ("plain", "safe"):
         for number in range(20):
             assert site.publish(queue, f"{queue} {number}").status_code == 200
-    eventually(lambda: len(site.recorded()) == 40, within=20)
+    eventually(lambda: len(site.recorded()) == 40)
     assert site.cli("plan").returncode == 0, "what 4.x adds to a queue is no difference"
     site.write(REST)
     site.settled(within=45)

@@ -147,7 +147,7 @@ async def test_a_child_that_holds_the_file_keeps_it_from_being_renamed(tmp_path:
         await async_eventually(lambda: path.stat().st_size >= 100_000 * len(line_of(0)), timeout=60)
         await async_eventually(lambda: path.stat().st_blocks * 512 <= 4 * rules.max_bytes + 2 * holes.BLOCK)
         assert older_parts(path) == []
-        await async_eventually(lambda: len(older_parts(path)) == 1, timeout=20)
+        await async_eventually(lambda: len(older_parts(path)) == 1)
         await async_eventually(path.exists)
         await async_eventually(lambda: content_of(path).endswith(line_of(999)))
 
@@ -158,7 +158,7 @@ async def test_a_module_with_a_sighup_of_its_own_is_bounded_in_the_renamed_file(
     with process(path, own + writes(200_000, batch=10) + WAITS) as child:
         with rotating(tmp_path, writer(child, path, LogRules(max_bytes=100_000))):
             size = 200_000 * len(line_of(0))
-            await async_eventually(lambda: bool(older_parts(path)), timeout=20)
+            await async_eventually(lambda: bool(older_parts(path)))
             (older,) = older_parts(path)
             await async_eventually(lambda: older.path.stat().st_size == size, timeout=60)
             await async_eventually(lambda: older.path.stat().st_blocks * 512 <= 600_000)

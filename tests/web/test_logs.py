@@ -92,8 +92,8 @@ def test_lines_of_a_slot_across_its_restarts(talker: System) -> None:
     turn_over(talker, pack=True)
     first = the_worker(talker)
     os.kill(first["pid"], signal.SIGKILL)
-    eventually(lambda: the_worker(talker)["pid"] not in (None, first["pid"]), within=20)
-    eventually(lambda: the_worker(talker)["state"] == "ready", within=20)
+    eventually(lambda: the_worker(talker)["pid"] not in (None, first["pid"]))
+    eventually(lambda: the_worker(talker)["state"] == "ready")
     say(talker, "second", lines=3)
     written(talker, "line 2 of second")
 
@@ -159,7 +159,7 @@ def test_the_viewer_over_rotation(talker: System, page: Page) -> None:
         page.wait_for_timeout(50)
         return page.locator("#older").inner_text() == "The log begins here"
 
-    eventually(at_the_beginning, within=30)
+    eventually(at_the_beginning)
     texts = page.locator(".ln").all_inner_texts()
     told = [found[0] for text in texts if (found := re.search(r"line \d+ of \w+", text))]
     rounds = [("old", 700), ("middle", 5), ("after0", 5), ("after1", 5), ("after2", 5)]

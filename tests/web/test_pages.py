@@ -24,7 +24,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SOON = 10_000  # milliseconds
+SOON = 30_000  # milliseconds
 PHONE = {"width": 360, "height": 740}
 SMALLEST = {"width": 320, "height": 640}
 
@@ -85,6 +85,7 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     page.set_default_timeout(SOON)
+    expect.set_options(timeout=SOON)
     seen: list[str] = []
     page.on("pageerror", lambda error: seen.append(f"error: {error}"))
     page.on("dialog", lambda dialog: (seen.append(f"dialog: {dialog.message}"), dialog.dismiss()))
@@ -246,7 +247,7 @@ def test_what_the_broker_will_not_do_is_folded_away_and_opens(system: System, pa
     expect(page.locator("#warnings-list")).to_contain_text("queues.emails.arguments.x-mesage-ttl")
     expect(page.locator("#warnings-list")).to_contain_text("did you mean x-message-ttl?")
     system.write("version: 1\nqueues:\n  others: {}\n")
-    expect(page.locator("#warnings")).to_be_hidden(timeout=20_000)
+    expect(page.locator("#warnings")).to_be_hidden()
 
 
 def test_many_deletions_wait_for_a_confirmation_that_names_them(system: System, page: Page) -> None:
@@ -384,7 +385,7 @@ def view_url(system: System, query: str = "") -> str:
 def written(system: System, text: str) -> None:
     """Waits until the worker's log holds it."""
     url = str(system.list_workers(queue_name="talk")[0]["log_url"])
-    eventually(lambda: any(text in line for line in system.get(url).json()["lines"]), within=20)
+    eventually(lambda: any(text in line for line in system.get(url).json()["lines"]))
 
 
 def line(page: Page, text: str) -> Locator:
@@ -453,7 +454,7 @@ def test_older_lines_come_when_scrolling_up_and_the_page_stays_small(talker: Sys
         page.wait_for_timeout(50)
         return page.locator("#older").inner_text() == "The log begins here"
 
-    eventually(scrolled_up, within=30)
+    eventually(scrolled_up)
     assert line(page, "line 0 of old").count() == 1
     assert page.locator(".ln").count() < 5000
 
@@ -462,7 +463,7 @@ def test_older_lines_come_when_scrolling_up_and_the_page_stays_small(talker: Sys
         page.wait_for_timeout(50)
         return line(page, "line 5999 of old").count() == 1
 
-    eventually(scrolled_down, within=30)
+    eventually(scrolled_down)
     numbers = page.locator(".ln").evaluate_all(
         "lines => lines.map(n => /line (\\d+) of old/.exec(n.textContent)).filter(Boolean).map(found => +found[1])"
     )
@@ -571,7 +572,7 @@ def test_a_daemon_that_comes_back_goes_on_with_the_stream(talker: System, page: 
     talker.kill()
     expect(page.locator("#state")).to_have_text("Reconnecting")
     talker.start()
-    expect(page.locator("#state")).to_have_text("Live", timeout=20_000)
+    expect(page.locator("#state")).to_have_text("Live")
     say(talker, "after", lines=1)
     expect(line(page, "of after")).to_be_visible()
     expect(line(page, "of before")).to_have_count(1)
@@ -632,6 +633,6 @@ class TestTheHistory:
         listed.nth(1).get_by_role("button", name="Compare").click()
         expect(page.locator("#revisions-diff .is-removed")).to_contain_text("two: {}")
         page.get_by_role("button", name="Roll back to it").click()
-        expect(page.locator("#revisions-note")).to_contain_text("Rolled back", timeout=SOON)
+        expect(page.locator("#revisions-note")).to_contain_text("Rolled back")
         expect(listed.first).to_contain_text("roll back to")
         assert list(system.settled()["queues"]) == ["one"]

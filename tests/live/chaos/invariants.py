@@ -37,13 +37,13 @@ def no_process_too_many(outcome: Outcome) -> None:
         assert alive == Counter(wanted), f"{dict(alive)} are alive, {wanted} are wanted"
         return True
 
-    eventually(exactly, within=20)
+    eventually(exactly)
 
 
 def status_is_synced(outcome: Outcome) -> None:
     """The daemon says, and rightly, that the file as it stands is in force, and that all of it works."""
     assert outcome.not_calm is None, outcome.not_calm
-    outcome.world.site.settled(within=20)
+    outcome.world.site.settled()
 
 
 def every_worker_runs_the_newest_code(outcome: Outcome) -> None:
@@ -56,7 +56,7 @@ def every_worker_runs_the_newest_code(outcome: Outcome) -> None:
         assert not old, f"these run another version than {newest}: {old}"
         return True
 
-    eventually(all_new, within=20)
+    eventually(all_new)
 
 
 def no_zombie(outcome: Outcome) -> None:
@@ -67,7 +67,7 @@ def no_zombie(outcome: Outcome) -> None:
         assert not zombies, f"zombies by parent: {zombies}"
         return True
 
-    eventually(none, within=10)
+    eventually(none)
 
 
 def no_descriptor_growth(outcome: Outcome) -> None:
@@ -80,7 +80,7 @@ def no_descriptor_growth(outcome: Outcome) -> None:
         assert after <= outcome.before.descriptors + DESCRIPTORS, f"{outcome.before.descriptors} before, {after} after"
         return True
 
-    eventually(as_before, within=20)
+    eventually(as_before)
 
 
 def no_memory_growth(outcome: Outcome) -> None:
@@ -125,7 +125,7 @@ def nothing_left_running(outcome: Outcome) -> None:
         assert not left, f"still there: {left}"
         return True
 
-    eventually(nobody, within=5)
+    eventually(nobody)
 
 
 INVARIANTS: tuple[Callable[[Outcome], None], ...] = (

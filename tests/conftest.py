@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.cluster import Cluster
 from tests.nodes import TestNode, TestVhost
@@ -18,6 +19,10 @@ from tests.servers import shipped, version4, version4_or_skip
 from tests.system import System
 
 _numbers = itertools.count(1)
+
+# How long an example took tells how busy the machine was: by itself hypothesis fails a test over 200 ms.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and every process under test would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

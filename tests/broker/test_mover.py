@@ -17,6 +17,7 @@ from reconciler.broker.mover import Mover, Pass, Progress, TargetFull, caught_fo
 from reconciler.broker.raw import entries, join, split, table_of
 from reconciler.errors import Refused
 from tests.nodes import TestVhost
+from tests.waiting import async_eventually
 
 NAMES = ("from", "to", "else", "full")
 
@@ -46,6 +47,14 @@ async def move(vhost: TestVhost, work: Pass) -> Progress:
 
 def count(channel: BlockingChannel, queue: str) -> int:
     return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+
+def taken(channel: BlockingChannel, queue: str) -> list[bytes]:
+    """The bodies of all that is ready in it."""
+    found = []
+    while (got := channel.basic_get(queue, auto_ack=True))[0]:
+        found.append(got[2])
+    return found
 
 
 async def test_properties_and_routing_key_arrive_as_they_were(vhost: TestVhost, channel: BlockingChannel) -> None:
@@ -110,9 +119,13 @@ async def test_what_the_target_does_not_take_stays_where_it_was(vhost: TestVhost
     channel.exchange_declare("nowhere", "fanout")
     with pytest.raises(Refused, match="leads nowhere"):
         await move(vhost, Pass("from", "nowhere", count=1))
-    kept = {channel.basic_get("from", auto_ack=True)[2] for _ in range(count(channel, "from"))}
-    kept |= {channel.basic_get("full", auto_ack=True)[2]}
-    assert kept == {b"0", b"1", b"2"}
+    kept: set[bytes] = set()
+
+    def all_kept() -> bool:  # what is given back may come in several pieces
+        kept.update(taken(channel, "from"), taken(channel, "full"))
+        return kept == {b"0", b"1", b"2"}
+
+    await async_eventually(all_kept)
 
 
 async def test_a_pass_that_ends_in_the_middle_loses_nothing(vhost: TestVhost, channel: BlockingChannel) -> None:
@@ -125,9 +138,14 @@ async def test_a_pass_that_ends_in_the_middle_loses_nothing(vhost: TestVhost, ch
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await mover.close()
-    await move(vhost, Pass("from", "way", count=count(channel, "from")))
-    got = {channel.basic_get("to", auto_ack=True)[2] for _ in range(count(channel, "to"))}
-    assert got == {str(number).encode() for number in range(300)}
+    got: set[bytes] = set()
+
+    async def all_moved() -> bool:  # as above
+        await move(vhost, Pass("from", "way", count=count(channel, "from")))
+        got.update(taken(channel, "to"))
+        return got == {str(number).encode() for number in range(300)}
+
+    await async_eventually(all_moved)
 
 
 def test_fewer_messages_are_in_hand_if_they_are_large() -> None:

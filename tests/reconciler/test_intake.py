@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.intake import SETTLE_SECONDS, Intake
+from reconciler import intake
+from reconciler.intake import Intake
 from reconciler.saves import Sight
 from state.desired import NOTHING, Desired
 from state.edit import set_value
@@ -17,6 +18,7 @@ from state.file import DesiredFile
 from state.processes import Pool
 from state.reader import revision_of
 
+SETTLED = 3600.0  # seconds; the tests save a file so long ago, or a moment, and a busy machine makes no difference
 TEXT = "version: 1\nqueues:\n  a: {}\n"
 WITH_WORKER = "version: 1\nqueues:\n  a: {workers: {w: 1}}\n"
 
@@ -48,14 +50,15 @@ class Site:
     def restarted(self) -> Intake:
         return Intake(DesiredFile(self.path), self.modules, self.last_good, look=lambda: self.looks())  # type: ignore[arg-type]
 
-    def save(self, text: str, seconds_ago: float = 10.0) -> None:
+    def save(self, text: str, seconds_ago: float = 2 * SETTLED) -> None:
         self.path.write_text(text)
         saved = time.time() - seconds_ago
         os.utime(self.path, (saved, saved))
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr(intake, "SETTLE_SECONDS", SETTLED)
     return Site(tmp_path)
 
 
@@ -103,12 +106,12 @@ async def test_with_a_faulty_memory_too_nothing_is_in_force(site: Site) -> None:
 
 async def test_a_file_saved_this_moment_is_believed_a_moment_later(site: Site) -> None:
     await site.intake.read()
-    site.save("version: 1\nqueues: {}\n", seconds_ago=0)
+    site.save("version: 1\nqueues: {}\n", seconds_ago=1)
     reading = await site.intake.read()
     assert reading.waiting
-    assert 0 < reading.settles_in <= SETTLE_SECONDS
+    assert 0 < reading.settles_in <= SETTLED
     assert list(reading.in_force.desired.queues) == ["a"]
-    site.save("version: 1\nqueues: {}\n", seconds_ago=SETTLE_SECONDS)
+    site.save("version: 1\nqueues: {}\n", seconds_ago=SETTLED)
     assert (await site.intake.read()).in_force.desired.queues == {}
 
 
@@ -119,17 +122,17 @@ MORE = TEXT + "  b: {}\n"
 async def test_a_file_that_is_known_to_be_whole_is_believed_at_once(site: Site, sight: Sight) -> None:
     await site.intake.read()
     site.sight = sight
-    site.save(MORE, seconds_ago=0)
+    site.save(MORE, seconds_ago=1)
     assert list((await site.intake.read()).in_force.desired.queues) == ["a", "b"]
 
 
 async def test_one_that_a_writer_has_not_closed_is_not(site: Site) -> None:
     await site.intake.read()
     site.sight = Sight().modified()
-    site.save(MORE, seconds_ago=0)
+    site.save(MORE, seconds_ago=1)
     reading = await site.intake.read()
     assert reading.waiting
-    assert 0 < reading.settles_in <= SETTLE_SECONDS
+    assert 0 < reading.settles_in <= SETTLED
 
 
 @pytest.mark.parametrize("text", ["", "version: 1\nqueues: {}\n", "version: 1\nqueues: {b: {}, c: {}, d: {}}\n"])
@@ -138,18 +141,18 @@ async def test_one_that_is_closed_and_takes_something_out_may_be_half_and_is_bel
 ) -> None:
     before = (await site.intake.read()).in_force
     site.sight = Sight().modified().closed()
-    site.save(text, seconds_ago=0)
+    site.save(text, seconds_ago=1)
     reading = await site.intake.read()
     assert (reading.in_force, reading.faults) == (before, ())
     assert reading.settles_in > 0
-    site.save(text, seconds_ago=SETTLE_SECONDS)
+    site.save(text, seconds_ago=SETTLED)
     assert not (await site.intake.read()).waiting
 
 
 async def test_one_that_takes_something_out_and_was_renamed_into_its_place_is_believed_at_once(site: Site) -> None:
     await site.intake.read()
     site.sight = Sight().renamed()
-    site.save("version: 1\nqueues: {}\n", seconds_ago=0)
+    site.save("version: 1\nqueues: {}\n", seconds_ago=1)
     assert (await site.intake.read()).in_force.desired.queues == {}
 
 
@@ -157,7 +160,7 @@ async def test_one_that_is_written_again_while_it_is_read_is_not_believed(site: 
     await site.intake.read()
     sights = iter([Sight().modified().closed(), Sight().modified().closed().modified().closed()])
     site.looks = lambda: next(sights)
-    site.save(MORE, seconds_ago=0)
+    site.save(MORE, seconds_ago=1)
     assert (await site.intake.read()).settles_in > 0
 
 

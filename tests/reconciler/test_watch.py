@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler import watch
 from reconciler.saves import Save
 from reconciler.watch import PATIENCE_SECONDS, Watch
 from tests.waiting import async_eventually
@@ -38,17 +39,19 @@ class Site:
             running.cancel()
 
     async def wakes(self, do: Callable[[], object]) -> None:
-        """`do` wakes, and sooner than what may be half of something."""
+        """`do` wakes, and at once: what may be half of something would not wake in these tests."""
         before = self.woken
         do()
-        await async_eventually(lambda: self.is_woken(before), timeout=PATIENCE_SECONDS * 0.9, every=0.005)
+        await async_eventually(lambda: self.is_woken(before), every=0.005)
 
     async def is_woken(self, before: int) -> bool:
         return self.woken > before
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Whoever is woken was not woken by waiting: only that is as sure on a busy machine."""
+    monkeypatch.setattr(watch, "PATIENCE_SECONDS", 3600.0)
     return Site(tmp_path / "site")
 
 
@@ -79,7 +82,10 @@ async def test_as_git_and_vim_write_it_deleted_and_made_anew(site: Site) -> None
         assert site.watch.look().save is Save.CLOSED
 
 
-async def test_a_writer_who_has_not_closed_it_is_seen_and_wakes_a_little_later(site: Site) -> None:
+async def test_a_writer_who_has_not_closed_it_is_seen_and_wakes_a_little_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "PATIENCE_SECONDS", PATIENCE_SECONDS)
     async with site.watched():
         before = site.woken
         with site.file.open("w") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -44,7 +45,7 @@ async def test_one_that_is_not_there() -> None:
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(FileNotFoundError):
         await run(["no-such-program"])
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # fewer, if something of an earlier test is let go
 
 
 async def test_one_that_cannot_be_watched_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +56,7 @@ async def test_one_that_cannot_be_watched_is_not_left_behind(monkeypatch: pytest
     monkeypatch.setattr(os, "pidfd_open", none_left)
     with pytest.raises(OSError, match="Too many open files"):
         await run(["sleep", "60"])
-    assert children() == before
+    assert children() <= before  # one of an earlier test may end meanwhile
 
 
 @pytest.mark.parametrize("ticks", range(8))
@@ -67,23 +68,21 @@ async def test_cancelled_at_any_moment_it_ends_at_once_and_leaves_nothing(ticks:
     for _ in range(2):  # the second time while it is seen off
         task.cancel()
         await asyncio.sleep(0)
-    await asyncio.wait({task}, timeout=5)
+    await asyncio.wait({task}, timeout=30)
     assert task.cancelled()
-    assert children() == before
+    assert children() <= before
     await async_eventually(lambda: not holders(mark))
 
 
 async def test_what_it_leaves_behind_holds_up_nobody() -> None:
-    began = time.monotonic()
-    ended = await run(["sh", "-c", "setsid sleep 3 & echo said"])
-    assert ended.out == b"said\n"
-    assert time.monotonic() - began < 2.5
+    ended = await run(["sh", "-c", "setsid sleep 600 & echo $!"])
+    os.kill(int(ended.out), signal.SIGKILL)  # which says so if it has ended: then it was waited for
 
 
 async def test_watching_one_that_is_gone() -> None:
     pid = os.posix_spawn("/bin/true", ["true"], {})
     with watched(pid) as over:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await over.wait()
     os.waitpid(pid, 0)
     with pytest.raises(ProcessLookupError), watched(pid):

@@ -333,7 +333,7 @@ class TestLookingAtTheFile:
             (lambda path: path.symlink_to("/dev/zero"), "pipe or a device"),
         ],
     )
-    @pytest.mark.timeout(10)
+    @pytest.mark.timeout(60)
     def test_says_in_words_why_there_is_none(
         self, file: DesiredFile, path: Path, make: Callable[[Path], None], why: str
     ) -> None:

@@ -16,6 +16,8 @@ from reconciler.web.openapi import document
 from tests.nodes import TestNode
 from tests.system import System
 
+pytestmark = pytest.mark.timeout(600)  # some of the requests are allowed to take seconds
+
 NAMES = ["known", "a/b c", "ünï.cødé", "%2F?#", "x" * 255, "x" * 256, "amq.x", "", "..", "\x01", "no such"]
 STREAMS = ("/events", "/logs/workers/stream_logs/{pid}")
 
@@ -116,7 +118,7 @@ def test_no_request_is_answered_with_a_fault_of_ours(
     site: System, path: str, method: str, operation: dict[str, Any]
 ) -> None:
     pid = next(w["pid"] for w in [*site.list_workers(), {"pid": 1}])
-    with httpx.Client(base_url=site.url, timeout=30, trust_env=False) as http:
+    with httpx.Client(base_url=site.url, timeout=120, trust_env=False) as http:
 
         @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
         @given(requests(path, method, operation, pid))

@@ -31,7 +31,9 @@ def talker(live_system: System) -> System:
 
 
 def the_worker(system: System) -> dict[str, Any]:
-    return system.list_workers(queue_name="talk")[0]
+    found = system.list_workers(queue_name="talk")
+    assert found
+    return found[0]
 
 
 def log_of(system: System) -> Path:
@@ -45,7 +47,7 @@ def turn_over(system: System, pack: bool = False) -> None:
     os.kill(pid, signal.SIGHUP)
     eventually(path.exists)
     if pack:
-        assert packed(older) == 0
+        eventually(lambda: packed(older) == 0)  # once the worker has let go of it
 
 
 def test_pages_downloads_and_filters_over_all_files(talker: System) -> None:
@@ -62,7 +64,7 @@ def test_pages_downloads_and_filters_over_all_files(talker: System) -> None:
     assert page_["offset"] == 0
     assert page_["ends"] == sorted(page_["ends"])
     assert talker.get(url, lines=1, before=before["ends"][-1]).json()["lines"] == before["lines"]
-    raw = httpx.get(talker.url + url.replace("/logs/workers/logs/", "/logs/workers/raw/"))
+    raw = talker.get(url.replace("/logs/workers/logs/", "/logs/workers/raw/"))
     assert raw.text.splitlines() == page_["lines"]
     assert "attachment" in raw.headers["content-disposition"]
     found = talker.get(url, lines=1000, q="of ROUND0").json()
@@ -75,7 +77,7 @@ def streamed(system: System, after: int, count: int) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     pid, number = the_worker(system)["pid"], 0
     headers = {"Last-Event-ID": str(after)}
-    with httpx.stream("GET", f"{system.url}/logs/workers/stream_logs/{pid}", headers=headers, timeout=10) as answer:
+    with httpx.stream("GET", f"{system.url}/logs/workers/stream_logs/{pid}", headers=headers, timeout=60) as answer:
         for text in answer.iter_lines():
             if text.startswith("id: "):
                 number = int(text[4:])
@@ -98,10 +100,13 @@ def test_lines_of_a_slot_across_its_restarts(talker: System) -> None:
     written(talker, "line 2 of second")
 
     def search(**query: object) -> list[dict[str, Any]]:
-        answer = talker.get("/logs/search", **query)
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["partial"] is False
-        return list(answer.json()["lines"])
+        def whole() -> dict[str, Any]:  # a busy machine may not get through them in time
+            answer = talker.get("/logs/search", **query)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["partial"] is False
+            return dict(answer.json())
+
+        return list(eventually(whole)["lines"])
 
     lines = search(queue_name="talk", worker_name="say", slot=0, q="line 2 of")
     assert [(one["pid"], one["line"].split()[-1]) for one in lines] == [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -49,19 +48,17 @@ async def test_lines_as_they_come(tmp_path: Path) -> None:
     await stop(task)
 
 
-async def test_quick(tmp_path: Path) -> None:
+async def test_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hears of each line; looking now and then would take too long."""
+    monkeypatch.setattr(follow, "AT_LEAST", 600_000)
     path = tmp_path / "a.log"
     append(path, b"")
     seen: list[LogLine] = []
     task = asyncio.create_task(collect(LogFollower(), path, seen))
     await asyncio.sleep(0.3)
-    waits = []
     for number in range(5):
         append(path, b"line\n")
-        began = time.perf_counter()
         await async_eventually(lambda number=number: len(seen) > number)
-        waits.append(time.perf_counter() - began)
-    assert sorted(waits)[2] < 0.3
     await stop(task)
 
 
@@ -84,7 +81,7 @@ async def test_ends_with_its_process_and_gives_the_partial_line(tmp_path: Path) 
     task = asyncio.create_task(collect(LogFollower(), path, seen, ended=lambda: over))
     await async_eventually(lambda: len(seen) == 1)
     over = True
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 30)
     assert seen[1:] == [LogLine("last words", 4, 14)]
 
 
@@ -96,7 +93,7 @@ async def test_ends_when_the_file_is_gone(tmp_path: Path) -> None:
     task = asyncio.create_task(collect(LogFollower(), path, seen))
     await async_eventually(lambda: len(seen) == 1)
     path.unlink()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 30)
 
 
 async def test_begins_anew_in_a_file_cut_short(tmp_path: Path) -> None:
@@ -118,14 +115,14 @@ async def test_one_watcher_for_all_and_none_when_nobody_follows(tmp_path: Path) 
         append(path, b"")
     tasks = [asyncio.create_task(collect(follower, *pair)) for pair in zip(paths, seen, strict=True)]
     await asyncio.sleep(0.3)
-    assert sum("inotify" in link for link in links()) == 1
+    await async_eventually(lambda: sum("inotify" in link for link in links()) == 1)
     for path in paths:
         append(path, b"hello\n")
     await async_eventually(lambda: all(len(lines) == 2 for lines in seen))
     for task in tasks:
         await stop(task)
     await async_eventually(lambda: len(asyncio.all_tasks()) == 1)
-    assert not any("inotify" in link for link in links())
+    await async_eventually(lambda: not any("inotify" in link for link in links()))
 
 
 async def test_a_slow_consumer_takes_its_time(tmp_path: Path) -> None:

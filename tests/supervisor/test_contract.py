@@ -64,7 +64,7 @@ class FakeWorld:
 
 
 @pytest.fixture(params=[RealWorld, FakeWorld])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> AbstractAsyncContextManager[World]:
+def world(request: pytest.FixtureRequest, tmp_path: Path, patient: None) -> AbstractAsyncContextManager[World]:
     @asynccontextmanager
     async def running() -> AsyncIterator[World]:
         world = request.param(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -202,9 +203,11 @@ async def test_a_crash_loop_goes_on_over_daemons(tmp_path: Path, hasty: None) ->
         assert f"crash loop: {most + 1} deaths in" in await given_up(it)
         assert it.kinds().count("exited") <= most + 1 - 6
         it.supervisor.stop_worker(POOL, 0)
+        told = len(it.events)
         it.supervisor.start_worker(giving_up(SHORT, most=most), 0)
-        await async_eventually(lambda: it.kinds()[-1] == "backoff")
-        assert f"{most + 2} deaths" not in last_backoff(it), "scaled away, and back: forgiven"
+        await async_eventually(lambda: "backoff" in [event.kind for event in it.events[told:]])
+        first = next(event.text for event in it.events[told:] if event.kind == "backoff")
+        assert "crash loop" not in first, "scaled away, and back: forgiven"
 
 
 async def test_one_killed_by_a_signal_is_told_so(tmp_path: Path, hasty: None) -> None:
@@ -217,14 +220,16 @@ async def test_one_killed_by_a_signal_is_told_so(tmp_path: Path, hasty: None) ->
 
 async def test_a_crash_loop_takes_nothing_from_the_others(tmp_path: Path) -> None:
     """Twenty slots die all the time; a pool that is asked for then does not wait behind them."""
+    bad, good = Pool("bad", "bad"), Pool("good", "good")
     async with supervised(tmp_path) as it:
         for number in range(20):
-            it.supervisor.start_worker(spec(BAD, pool=Pool("bad", "bad")), number)
-        await async_eventually(lambda: all(it.kinds(n, Pool("bad", "bad")).count("backoff") for n in range(20)), 30)
-        before = len([event for event in it.events if event.kind == "started"])
-        good = Pool("good", "good")
+            it.supervisor.start_worker(spec(BAD, pool=bad), number)
+        await async_eventually(lambda: all(it.kinds(n, bad).count("backoff") > 1 for n in range(20)), 60)
+        before = len(it.events)
         for number in range(4):
             it.supervisor.start_worker(spec(GOOD, pool=good), number)
-        await async_eventually(lambda: all(it.state(n, good) is WorkerState.READY for n in range(4)), 20)
-        after = len([event for event in it.events if event.kind == "started"])
-        assert after - before - 4 <= 6, "those of the loop went first"
+        await async_eventually(lambda: all(it.state(n, good) is WorkerState.READY for n in range(4)), 60)
+        started = [event.pool for event in it.events[before:] if event.kind == "started"]
+        first = started[: len(started) - started[::-1].index(good)]  # up to the last of the good ones
+        # Their number does not tell: the longer it takes, the more of them are tried again. Those few had their turn.
+        assert first.count(bad) <= max(2, len(os.sched_getaffinity(0))), "those of the loop went first"

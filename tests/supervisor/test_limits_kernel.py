@@ -121,7 +121,7 @@ def demoted(script: str, **limits: Any) -> str:
     """What a fork prints that was demoted first."""
     code = f"import json, os, resource, sys\nfrom workers.runtime.demote import demote\n{script}"
     done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(limits)], cwd=ROOT, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", code, json.dumps(limits)], cwd=ROOT, capture_output=True, text=True, timeout=90
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -149,7 +149,7 @@ async def test_ten_thousand_datagrams(tmp_path: Path) -> None:
     )
     async with supervised(tmp_path) as it:
         it.supervisor.start_worker(spec(script), 0)
-        await async_eventually(lambda: it.worker().processed == 10_000)
+        await async_eventually(lambda: it.worker().processed == 10_000, 60)
         assert it.kinds() == ["started", "ready"]
 
 

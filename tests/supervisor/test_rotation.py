@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -75,7 +76,7 @@ async def test_it_ends_when_told_to_also_in_the_moment_of_a_new_file(
     for _ in range(ticks):
         await asyncio.sleep(0)
     task.cancel()
-    await asyncio.wait({task}, timeout=1)
+    await asyncio.wait({task}, timeout=30)
     assert task.cancelled()
 
 
@@ -104,9 +105,13 @@ async def test_only_so_many_are_kept(tmp_path: Path) -> None:
     script = REOPENS + writes(50_000, batch=10, rest=0.0001) + WAITS
     with process(path, script) as child, rotating(tmp_path, writer(child, path, rules)):
         await async_eventually(lambda: line_of(49_999) in content_of(path), timeout=60)
-        await settled(path)
-        assert 1 <= len(older_parts(path)) <= 2
-        assert path.stat().st_size <= 3 * rules.max_bytes
+
+        def bounded() -> bool:  # one that was removed while it was packed may be there again for a moment
+            parts = older_parts(path)
+            few = 1 <= len(parts) <= 2 and all(part.packed for part in parts)
+            return few and path.exists() and path.stat().st_size <= 3 * rules.max_bytes
+
+        await async_eventually(bounded, timeout=60)
         content = content_of(path)
     assert_numbered(content, first=None)
     assert content.endswith(line_of(49_999))
@@ -141,12 +146,15 @@ async def test_a_child_that_holds_the_file_keeps_it_from_being_renamed(tmp_path:
     path = log_in(tmp_path)
     holder = "\nimport subprocess, sys\nchild = subprocess.Popen(['sleep', '600'])\n"
     let_go = "\nchild.kill(), child.wait()\n"
-    script = REOPENS + holder + writes(100_000, batch=10) + "time.sleep(1)" + let_go + writes(1000) + WAITS
+    go = tmp_path / "go"
+    waits = f"\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
+    script = REOPENS + holder + writes(100_000, batch=10) + waits + let_go + writes(1000) + WAITS
     rules = LogRules(max_bytes=200_000, keep=1000)
     with process(path, script) as child, rotating(tmp_path, writer(child, path, rules)):
         await async_eventually(lambda: path.stat().st_size >= 100_000 * len(line_of(0)), timeout=60)
         await async_eventually(lambda: path.stat().st_blocks * 512 <= 4 * rules.max_bytes + 2 * holes.BLOCK)
         assert older_parts(path) == []
+        go.touch()
         await async_eventually(lambda: len(older_parts(path)) == 1)
         await async_eventually(path.exists)
         await async_eventually(lambda: content_of(path).endswith(line_of(999)))
@@ -303,8 +311,11 @@ async def test_a_full_disk_hurts_no_worker(tmp_path: Path) -> None:
 
 
 def last_number(path: Path) -> int:
-    lines = [line for line in read_page(path, 100).lines if line.startswith("line ") and line.endswith(" are")]
-    return int(lines[-1].split()[1]) if lines else 0
+    """Of those that are whole: on a full disk some are cut, and the next one stands behind what is left."""
+    whole = [
+        re.fullmatch(r"line (\d{12}) of this worker, as long as lines are", line) for line in read_page(path).lines
+    ]
+    return max((int(found[1]) for found in whole if found), default=0)
 
 
 # -- what it costs ----------------------------------------------------------------------------------------------------
@@ -350,7 +361,8 @@ async def test_one_that_was_silent_is_looked_at_only_once_it_writes(
             assert len(looks) <= 12, "only until it was found silent"
             go.touch()
             await async_eventually(lambda: line_of(199_999) in content_of(path), timeout=60)
-            await async_eventually(lambda: path.stat().st_size <= rules.max_bytes, timeout=60)
+            # For a moment nothing has that name: after a rename its worker has yet to open it again.
+            await async_eventually(lambda: path.exists() and path.stat().st_size <= rules.max_bytes, timeout=60)
         assert older_parts(path)
     assert_numbered(content_of(path), count=200_000)
 
@@ -360,7 +372,7 @@ async def test_a_silent_one_whose_file_is_renamed_is_asked_to_open_the_name_agai
     path = log_in(tmp_path)
     with process(path, REOPENS + writes(10) + WAITS) as child, rotating(tmp_path, writer(child, path, ALL)) as made:
         await async_eventually(lambda: line_of(9) in content_of(path))
-        await async_eventually(lambda: all(seen.due > time.monotonic() + 60 for seen in made._seen.values()))
+        await async_eventually(lambda: [seen for seen in made._seen.values() if seen.due > time.monotonic() + 60])
         path.rename(part_name(path, 0, path.stat().st_size))
         await async_eventually(path.exists)
     assert_numbered(content_of(path), count=10)

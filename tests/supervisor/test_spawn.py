@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.supervisor import proc
+from reconciler.supervisor import proc, starts
 from reconciler.supervisor.logfiles import log_path
-from state.processes import Pool, WorkerState
-from tests.supervisor.support import GOOD, POOL, TELL, log_of, spec, supervised
+from state.processes import Pool, WorkerSpec, WorkerState
+from tests.supervisor.support import GOOD, POOL, TELL, log_of, patience, spec, supervised
 from tests.waiting import async_eventually
 
 TELL_ALL = TELL + (
@@ -48,8 +48,13 @@ async def test_what_a_process_is_given(tmp_path: Path, monkeypatch: pytest.Monke
 
 async def reason_of(folder: Path, **how: object) -> str:
     """Why a worker is in backoff that was started like this."""
+    with patience():
+        return await _reason_of(folder, spec(**how))  # type: ignore[arg-type]
+
+
+async def _reason_of(folder: Path, asked: WorkerSpec) -> str:
     async with supervised(folder) as it:
-        it.supervisor.start_worker(spec(**how), 0)  # type: ignore[arg-type]
+        it.supervisor.start_worker(asked, 0)
         await async_eventually(lambda: it.state() is WorkerState.BACKOFF)
         worker = it.worker()
         assert worker.pid is None
@@ -151,8 +156,9 @@ async def test_a_queue_with_a_difficult_name(tmp_path: Path) -> None:
         await async_eventually(lambda: it.state(0, pool) is WorkerState.READY)
 
 
-async def test_few_at_a_time(tmp_path: Path) -> None:
+async def test_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With silent ones taking all places, others wait without a pid, and get theirs in the end."""
+    monkeypatch.setattr(starts, "WARM_UP", 600.0)  # else they get them before a late look
     silent = spec("import time; time.sleep(60)", pool=Pool("quiet", "w"), grace=0.1)
     async with supervised(tmp_path) as it:
         for slot in range(12):
@@ -193,5 +199,6 @@ async def test_descriptors_do_not_leak(tmp_path: Path) -> None:
             for slot in range(10):
                 it.supervisor.stop_worker(POOL, slot)
             await async_eventually(lambda: it.supervisor.observe() == ())
-        assert len(os.listdir("/proc/self/fd")) <= before + 2, "inotify, which may have come after the start"
+        # Two for inotify, which may have come after the start.
+        await async_eventually(lambda: len(os.listdir("/proc/self/fd")) <= before + 2)
         assert proc.read_stat(os.getpid())

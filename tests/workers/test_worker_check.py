@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -100,7 +99,7 @@ def check(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
         env={"WORKERS_FOLDER": str(folder), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
     )
 
 
@@ -146,7 +145,10 @@ def test_bad_input_is_one_line_on_stderr(folder: Path, text: str) -> None:
 
 
 def test_a_hundred_modules_cost_little(folder: Path) -> None:
+    """In seconds of a core: how long it takes depends on who else is there."""
     check(folder, "")
-    began = time.monotonic()
+    before = os.times()
     assert all(answer["ok"] for answer in verdicts(check(folder, json.dumps([{"module": "good"}] * 100))))
-    assert time.monotonic() - began < 15
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    assert 0 < spent < 15

@@ -55,7 +55,9 @@ def test_every_line_says_whose_it_is(bench: Bench) -> None:
     bench.queue()
     publish(bench, "import logging; logging.getLogger('mine').error('std')", "order-7")
     publish(
-        bench, "import threading; t = threading.Thread(target=self.logger.info, args=['aside']); t.start()", "a b\n]c"
+        bench,
+        "import threading; t = threading.Thread(target=self.logger.info, args=['aside']); t.start(); t.join()",
+        "a b\n]c",
     )
     bench.publish("self.logger.bind(x=1).opt(colors=True).info('<red>plain</red> {z}', z='{')")
     worker = bench.start("work", VERBS)

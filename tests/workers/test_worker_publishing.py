@@ -64,14 +64,16 @@ def test_it_waits_while_the_broker_is_away(bench: Bench, proxy: Proxy) -> None:
 def test_a_stop_ends_the_waiting_and_loses_nothing(bench: Bench, proxy: Proxy) -> None:
     bench.queue("dead")
     bench.queue(dead_letter_exchange="", dead_letter_routing_key="dead")
-    bench.publish("Path('here').touch(); time.sleep(0.5); " + PUBLISH.format("never"))
+    wait = "Path('here').touch(); [time.sleep(0.02) for _ in iter(Path('go').exists, True)]; "
+    bench.publish(wait + PUBLISH.format("never"))
     worker = bench.start("work", VERBS, AMQP_URL=proxy.url)
     until((bench.root / "here").exists)
     proxy.down()
+    (bench.root / "go").touch()
     worker.says("publishing waits")
     assert worker.stop() == 0
     assert "and this worker is told to stop" in worker.log
-    assert bench.count() == 1
+    until(lambda: bench.count() == 1)
     assert bench.count("dead") == 0
 
 

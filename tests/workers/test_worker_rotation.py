@@ -12,7 +12,15 @@ import pytest
 from tests.workers.worker_bench import VERBS, Bench, until
 
 LONG = 9000  # characters: more than Python writes at once
-TORRENT = "until = time.monotonic() + {seconds}\nn = 0\nwhile time.monotonic() < until:\n {write}\nprint('end', n)"
+# As fast as it can until the file {enough} is there; if nobody rotates for a while, it waits for that.
+TORRENT = """
+n = 0
+while n <= 100 or not os.path.exists({enough!r}):
+    {write}
+    while os.fstat(1).st_size > 5_000_000 and not os.path.exists({enough!r}):
+        time.sleep(0.001)
+print('end', n)
+"""
 
 
 def rotate(path: Path, to: str) -> Path:
@@ -47,17 +55,24 @@ def test_lines_at_full_speed_are_all_there(bench: Bench) -> None:
     worker = bench.start("work", VERBS, LOG_FILE=str(path)).ready()
     chunk = "sys.stdout.write(''.join(f'line {i} x\\n' for i in range(n, n + 1000))); n += 1000"
     bench.publish(
-        TORRENT.format(seconds=0.8, write=chunk),
-        TORRENT.format(seconds=0.8, write="print('line', n, 'x'); n += 1"),
-        TORRENT.format(seconds=0.4, write=f"print('line', n, 'x' * {LONG}); n += 1"),
+        TORRENT.format(enough="enough1", write=chunk),
+        TORRENT.format(enough="enough2", write="print('line', n, 'x'); n += 1"),
+        TORRENT.format(enough="enough3", write=f"print('line', n, 'x' * {LONG}); n += 1"),
     )
-    files = []
-    while not any(one["X_PROCESSED"] == "3" for one in worker.heard):
+    files: list[Path] = []
+
+    def rotated() -> bool:
         assert worker.popen.poll() is None
         if path.exists() and path.stat().st_size > 100_000:
             files.append(rotate(path, f"0.log.{len(files) + 1}"))
             worker.popen.send_signal(signal.SIGHUP)
-        time.sleep(0.01)
+        return len(files) >= most
+
+    for number in (1, 2, 3):
+        most = len(files) + 10
+        until(rotated)
+        (bench.root / f"enough{number}").touch()
+        worker.told(X_PROCESSED=str(number))
     until(path.exists)
     assert worker.stop() == 0
     assert len(files) > 10

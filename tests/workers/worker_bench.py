@@ -23,7 +23,7 @@ import pytest
 ENTRY = Path(__file__).parents[2] / "workers" / "__main__.py"
 
 
-def until(condition: Callable[[], Any], seconds: float = 15, what: object = None) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 30, what: object = None) -> Any:
     """The first true value of `condition`, or a failure after `seconds`."""
     end = time.monotonic() + seconds
     while not (value := condition()):
@@ -78,21 +78,20 @@ class Process:
         self.told(READY="1")
         return self
 
-    def says(self, pattern: str, count: int = 1, seconds: float = 15) -> list[str]:
-        """Wait until the log holds `pattern` so many times."""
-        until(
-            lambda: len(re.findall(pattern, self.log)) >= count,
+    def says(self, pattern: str, count: int = 1, seconds: float = 30) -> list[str]:
+        """Wait until the log holds `pattern` so many times, in lines that are whole."""
+        return until(
+            lambda: len(found := re.findall(pattern, self.log.rpartition("\n")[0])) >= count and found,
             seconds,
             what=lambda: f"{count} × {pattern!r} in\n{self.log}",
         )
-        return re.findall(pattern, self.log)
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 10) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
         """The exit status after a signal."""
         self.popen.send_signal(number)
         return self.ended(seconds)
 
-    def ended(self, seconds: float = 10) -> int:
+    def ended(self, seconds: float = 30) -> int:
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -197,9 +196,16 @@ class Proxy:
         self.url = urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{self.port}"))
 
     def up(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener = until(self._listen)
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
+
+    def _listen(self) -> socket.socket | None:
+        """None while somebody else has the port: it is of those that the kernel gives to anybody."""
+        try:
+            return socket.create_server(("127.0.0.1", self.port))
+        except OSError:
+            return None
 
     def down(self) -> None:
         assert self._listener is not None

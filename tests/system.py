@@ -28,6 +28,11 @@ class Echo(BaseWorker):
 """
 
 
+# What these write they wait for, of their own accord no longer than ten seconds: a busy machine may take them.
+WRITES = ("/queue/create", "/queue/delete/", "/queue/clear/", "/queue/pause/", "/queue/resume/", "/queue/forget/")
+WRITES += ("/worker/scale/", "/worker/restart/", "/rollback/")
+
+
 class System:
     """One site: a folder with queues.yaml and workers/, and a daemon that can be started, killed and stopped."""
 
@@ -67,7 +72,7 @@ class System:
             env["MANAGEMENT_URL"] = self.management_url
         return env | self.env
 
-    def cli(self, *arguments: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def cli(self, *arguments: str, stdin: str = "", timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Runs `reconciler …` as a user would, in a pipe."""
         command = [sys.executable, "-m", "reconciler", *arguments]
         return subprocess.run(
@@ -94,9 +99,9 @@ class System:
                 stderr=log,
                 start_new_session=True,
             )
-        eventually(self._announced, within=60)
+        eventually(self._announced, within=120)
         if ready:
-            eventually(lambda: self.get("/readyz").status_code == 200)
+            eventually(lambda: self.get("/readyz").status_code == 200, within=60)
 
     def _announced(self) -> bool:
         assert self.process is not None
@@ -124,7 +129,7 @@ class System:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, timeout: float = 30) -> int | None:
+    def stop(self, timeout: float = 60) -> int | None:
         """SIGTERM, and the daemon's exit status. Nothing if it does not run."""
         if self.process is None:
             return None
@@ -142,7 +147,13 @@ class System:
     # -- its endpoints -------------------------------------------------------------------------------------------
 
     def request(self, method: str, path: str, **request: Any) -> httpx.Response:
-        with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as http:
+        """One request. A write that says nothing of how long it waits does so for a minute."""
+        query = request.pop("params", None) or {}
+        if path.startswith(WRITES) and "wait=" not in path:
+            query = {"wait": 60, **query}
+        if query:
+            path += ("&" if "?" in path else "?") + str(httpx.QueryParams(query))
+        with httpx.Client(base_url=self.url, timeout=120, trust_env=False) as http:
             return http.request(method, path, **request)
 
     def get(self, path: str, **query: Any) -> httpx.Response:

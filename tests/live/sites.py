@@ -75,7 +75,7 @@ class Site(System):
             return not self.list_workers() and not self.queues()
 
         self.write("version: 1\nqueues: {}\n")
-        eventually(is_empty)
+        eventually(is_empty, within=60)
 
     def queues(self) -> set[str]:
         return set(self.vhost.queues())
@@ -100,12 +100,13 @@ class Site(System):
 
     def said(self) -> str:
         """The daemon's log so far."""
-        return self.log.read_text()
+        return self.log.read_text(errors="replace")  # its last line may be cut within a letter
 
 
 def lines_in(out: Path) -> list[str]:
-    """What workers `record` have written to this folder."""
-    return [line for path in out.iterdir() if path.name.isdigit() for line in path.read_text().splitlines()]
+    """What workers `record` have written to this folder. A line that is being written is none yet."""
+    written = (path.read_text().rpartition("\n")[0] for path in out.iterdir() if path.name.isdigit())
+    return [line for text in written for line in text.splitlines()]
 
 
 @contextlib.contextmanager

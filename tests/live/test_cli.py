@@ -215,12 +215,12 @@ def test_plan_beside_a_daemon_counts_workers_too(live: Site) -> None:
 
 
 def test_plan_and_sync_see_a_file_that_was_saved_this_moment(live: Site) -> None:
-    with httpx.Client(base_url=live.url, timeout=20, trust_env=False) as http:
+    with httpx.Client(base_url=live.url, timeout=120, trust_env=False) as http:
         http.get("/healthz")  # the connection is there before the file is saved
         live.write(TWO + "  later: {tpye: quorum}\n")
         assert "queues.yaml:6:11:" in (http.get("/plan").json()["file_error"] or "")
         live.write(TWO + "  latest: {}\n")
-        status = http.post("/sync").json()
+        status = http.post("/sync", params={"wait": 60}).json()
         assert status["synced"]
         assert "latest" in status["queues"]
     live.write(TWO + "  newest: {tpye: quorum}\n")
@@ -259,7 +259,7 @@ def test_status_watch_goes_on_until_it_is_interrupted(live: Site) -> None:
         assert next(heads)
         assert next(heads)
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(10) == 0
+        assert watching.wait(60) == 0
 
 
 def test_sync_waits_for_the_reconciliation_and_tells_the_status(live: Site) -> None:
@@ -312,6 +312,7 @@ def test_pause_resume_and_restart(live: Site) -> None:
     until = "2099-12-01T09:00Z"
     assert says(live, "pause", "work", "--reason", "move", "--until", until) == "Queue work paused\n"
     assert not live.list_workers()
+    live.settled()  # none is left, which the turn that stopped them need not have seen yet
     table = says(live, "status")
     assert "paused: move (since " in table
     assert "until 2099-12-01T09:00:00Z)" in table
@@ -354,7 +355,7 @@ def test_logs_follow_shows_lines_as_they_come(live: Site) -> None:
         live.publish("work", "fresh as bread")
         assert any("fresh as bread" in line for line in following.stdout)
         following.send_signal(signal.SIGINT)
-        assert following.wait(10) == 0
+        assert following.wait(60) == 0
 
 
 def test_logs_follow_of_a_pid_ends_with_the_worker(live: Site) -> None:
@@ -363,7 +364,7 @@ def test_logs_follow_of_a_pid_ends_with_the_worker(live: Site) -> None:
         assert following.stdout is not None
         assert following.stdout.readline()
         live.post("/worker/scale/work", {"worker_name": "echo", "count": 0})
-        assert following.wait(10) == 0
+        assert following.wait(60) == 0
         assert "0 failed" in following.stdout.read()
 
 
@@ -374,7 +375,7 @@ def test_logs_of_nobody_are_an_error(live: Site) -> None:
 
 def test_a_reader_that_has_seen_enough_is_no_error(live: Site) -> None:
     command = f"{sys.executable} -m reconciler logs work -n 1000 | head -n 1"
-    done = subprocess.run(command, shell=True, env=live.environment(), capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, shell=True, env=live.environment(), capture_output=True, text=True, timeout=120)
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
 
@@ -398,7 +399,7 @@ def on_terminal(site: System, *command: str, **env: str) -> str:
         with contextlib.suppress(OSError):  # the other end was closed
             while piece := os.read(ours, 4096):
                 written += piece
-        process.wait(20)
+        process.wait(60)
     os.close(ours)
     return written.decode()
 
@@ -418,10 +419,18 @@ def running(site: System, *command: str, **more: Any) -> Iterator[subprocess.Pop
 
 def test_the_installed_command_is_the_same_as_the_module(nowhere: System) -> None:
     command = Path(sys.executable).parent / "reconciler"
-    started = time.monotonic()
-    done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=30)
-    assert done.stdout.startswith("reconciler, version ")
-    assert time.monotonic() - started < 5
+
+    def at_once() -> bool:
+        """A machine that is busy at the moment has another one."""
+        started = time.monotonic()
+        done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=120, check=True)
+        took = time.monotonic() - started
+        if not done.stdout.startswith("reconciler, version "):
+            raise RuntimeError(done.stdout)
+        assert took < 5, took
+        return True
+
+    eventually(at_once)
 
 
 @pytest.mark.parametrize("branch", ["-x", "a..b", "a//b", "a/.b", "x.lock", "a b", "a~", "a\\b", "/a", "a/", "a\nb"])

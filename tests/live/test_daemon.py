@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from tests.nodes import TestNode
 from tests.system import System
 from tests.waiting import eventually
 
-HOLDING = "version: 1\nqueues:\n  work:\n    workers:\n      hold: {prefetch: 1, grace: 30}\n"
+# Nobody waits as long as that grace here: what ends does so for another reason.
+HOLDING = "version: 1\nqueues:\n  work:\n    workers:\n      hold: {prefetch: 1, grace: 600}\n"
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_port_0_picks_a_free_port_and_prints_it(site: Site) -> None:
     site.start()
     (url,) = re.findall(r"http://127\.0\.0\.1:\d+", site.said())
     assert url == site.url
-    assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+    assert httpx.get(f"{url}/healthz", timeout=60, trust_env=False).status_code == 200
 
 
 def test_a_second_daemon_on_the_same_state_names_the_first(site: Site) -> None:
@@ -113,10 +113,10 @@ def test_a_stop_lets_the_workers_finish_their_message(site: Site, number: signal
     assert not site.done()
     assert process.poll() is None
     (site.out / "go").touch()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert site.done() == site.begun()
-    assert site.vhost.queues()["work"]["messages"] == 0
-    assert not processes_of(site)
+    eventually(lambda: site.vhost.queues()["work"]["messages"] == 0)
+    eventually(lambda: not processes_of(site))  # what was killed takes the kernel a moment
     assert not (site.state / "daemon.json").exists()
     site.process = None
 
@@ -126,11 +126,9 @@ def test_a_second_signal_stops_at_once_and_the_message_is_not_lost(site: Site) -
     process.send_signal(signal.SIGINT)
     eventually(lambda: "once more to stop at once" in site.said())
     process.send_signal(signal.SIGINT)
-    asked = time.monotonic()
-    assert process.wait(10) == 0
-    assert time.monotonic() - asked < 3
+    assert process.wait(60) == 0, "long before the grace is over"
     assert not site.done()
-    assert not processes_of(site)
+    eventually(lambda: not processes_of(site))
     eventually(lambda: site.vhost.queues()["work"]["messages_ready"] == 1)
     site.process = None
 
@@ -151,12 +149,12 @@ def test_a_stop_ends_the_streams_of_those_who_watch(site: Site) -> None:
     site.start()
     site.settled()
     (pid,) = site.pids()
-    with httpx.Client(base_url=site.url, timeout=20, trust_env=False) as http:  # noqa: SIM117
+    with httpx.Client(base_url=site.url, timeout=60, trust_env=False) as http:  # noqa: SIM117
         with http.stream("GET", "/events") as events, http.stream("GET", f"/logs/workers/stream_logs/{pid}") as lines:
             assert events.status_code == lines.status_code == 200
-            asked = time.monotonic()
             assert site.stop() == 0
-            assert time.monotonic() - asked < 5
+            for stream in (events, lines):
+                stream.read()  # raises if it was cut off rather than ended
 
 
 # -- the embedded broker -----------------------------------------------------------------------------------------
@@ -173,7 +171,7 @@ def test_without_a_broker_the_embedded_one_is_started_and_nothing_of_it_stays(tm
         names = {name_of(pid) for pid in processes_of(system)}
         assert "beam.smp" in names
     finally:
-        assert system.stop() == 0
+        assert system.stop(timeout=180) == 0
     eventually(lambda: not processes_of(system))
     assert "stopping the embedded broker" in system.log.read_text()
 
@@ -186,11 +184,16 @@ def test_a_stop_while_the_embedded_broker_starts_does_not_wait_for_it(tmp_path: 
         )
     eventually(lambda: "starting node" in system.log.read_text())
     os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(20) == 0, system.log.read_text()
-    assert "AMQP answers" not in system.log.read_text()
+    assert process.wait(120) == 0, system.log.read_text()
+    _, _, after = system.log.read_text().partition("stopping: ")
+    assert after
+    assert "AMQP answers" not in after
     assert "Traceback" not in system.log.read_text()
     eventually(lambda: not processes_of(system))
 
 
 def name_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip() if is_alive(pid) else ""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() if is_alive(pid) else ""
+    except OSError:  # it has ended in between
+        return ""

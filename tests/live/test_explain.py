@@ -55,7 +55,7 @@ def test_a_crash_loop_is_told_with_the_last_words_and_the_next_try(site: Site) -
         return True
 
     eventually(told)
-    assert "bad: desired 2, running 0 because" in site.cli("explain", "emails").stdout
+    eventually(lambda: "bad: desired 2, running 0 because" in site.cli("explain", "emails").stdout)
 
 
 def test_a_queue_with_an_odd_name_is_found_and_one_that_nobody_knows_is_not(site: Site) -> None:
@@ -74,6 +74,7 @@ def test_a_drift_is_told_with_the_connection_that_made_it(site: Site) -> None:
     ops = pika.BlockingConnection(parameters)
     try:
         for times in ("once", "twice"):
+            eventually(lambda: "emails" in site.queues())  # a drift is told of before it is mended
             ops.channel().queue_delete("emails")
 
             def told(times: str = times) -> bool:
@@ -111,6 +112,6 @@ def test_with_the_event_exchange_a_drift_is_mended_at_once_and_a_client_that_is_
             with broker.api() as api:
                 api.delete(f"/api/queues/{quote(site.vhost.name, safe='')}/emails").raise_for_status()
             eventually(lambda: "over the HTTP API" in sentences(site, "emails"))
-            assert "once by connection" in sentences(site, "emails")
+            eventually(lambda: "once by connection" in sentences(site, "emails"))
     finally:
         broker.stop()

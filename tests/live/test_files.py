@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from reconciler.intake import SETTLE_SECONDS
 from tests.live.sites import Site, site_on
 from tests.nodes import TestNode
 from tests.system import ECHO
@@ -150,52 +151,93 @@ def test_an_edit_by_rest_goes_through_the_link_and_keeps_it(site: Site, tmp_path
 # -- half a file -------------------------------------------------------------------------------------------------
 
 
-def write_slowly(site: Site, *pieces: str) -> None:
-    """Truncates the file and writes it piece by piece, as `cat > queues.yaml` from something slow does."""
+PAUSE = 0.15  # seconds between two pieces: that is what is tested
+
+
+def write_slowly(site: Site, *pieces: str) -> bool:
+    """Truncates the file and writes it piece by piece, as `cat > queues.yaml` from something slow does.
+
+    What has stood for a while is believed: False if the machine has made one of the pauses nearly as long as that.
+    """
+    longest, changed = 0.0, time.monotonic()
     with site.file.open("w") as file:
         for piece in pieces:
+            began = time.monotonic()
             file.write(piece)
             file.flush()
-            time.sleep(0.15)  # the pause is what is tested
+            longest, changed = max(longest, time.monotonic() - changed), began
+            time.sleep(PAUSE)
+    return longest < SETTLE_SECONDS - 0.05
+
+
+def until_at_pace(attempt: Callable[[], bool]) -> None:
+    """An attempt whose pauses were too long has shown nothing, and is made again."""
+    assert any(attempt() for _ in range(50)), "the machine is too busy for it"
 
 
 def test_a_file_written_in_pieces_deletes_nothing_on_the_way(site: Site) -> None:
     """Each piece ends in a valid file with fewer queues than there are."""
     names = ["kept", "second", "third"]
-    site.write(listing(*names))
-    there(site, *names)
-    before = lines_said(site, "delete queue")
-    write_slowly(site, "version: 1\nqueues:\n  kept: {}\n", "  second: {}\n", "  third: {}\n", "  fourth: {}\n")
-    there(site, *names, "fourth")
-    assert lines_said(site, "delete queue") == before
+
+    def attempt() -> bool:
+        site.write(listing(*names))
+        site.settled()
+        before = lines_said(site, "delete queue")
+        pieces = "version: 1\nqueues:\n  kept: {}\n", "  second: {}\n", "  third: {}\n", "  fourth: {}\n"
+        at_pace = write_slowly(site, *pieces)
+        there(site, *names, "fourth")
+        if at_pace:
+            assert lines_said(site, "delete queue") == before
+        return at_pace
+
+    until_at_pace(attempt)
 
 
 def test_a_file_written_in_pieces_makes_no_queue_of_half_its_properties(site: Site) -> None:
     """A queue's type cannot be changed later: one that was made too early would stay wrong."""
-    write_slowly(site, listing("kept") + "  fresh:\n    durable: true\n", "    type: quorum\n")
-    there(site, "kept", "fresh")
-    assert site.vhost.queues()["fresh"]["type"] == "quorum"
-    site.settled()
+
+    def attempt() -> bool:
+        restore(site)
+        if not write_slowly(site, listing("kept") + "  fresh:\n    durable: true\n", "    type: quorum\n"):
+            return False
+        there(site, "kept", "fresh")
+        assert site.vhost.queues()["fresh"]["type"] == "quorum"
+        site.settled()
+        return True
+
+    until_at_pace(attempt)
 
 
 def test_a_file_written_in_pieces_leaves_all_workers_alone(site: Site) -> None:
     """One piece ends within a number, another before a queue with workers."""
     head = "version: 1\nqueues:\n  kept:\n    workers:\n      echo:\n        prefetch: 1"
     middle, tail = "5\n", "  work: {workers: {echo: 1}}\n"
-    site.write(head + middle + tail)
-    site.settled()
-    before = site.pids()
-    assert len(before) == 2
-    write_slowly(site, head, middle, tail)
-    site.settled()
-    assert site.pids() == before
+
+    def attempt() -> bool:
+        site.write(head + middle + tail)
+        site.settled()
+        before = site.pids()
+        assert len(before) == 2
+        at_pace = write_slowly(site, head, middle, tail)
+        site.settled()
+        if at_pace:
+            assert site.pids() == before
+        return at_pace
+
+    until_at_pace(attempt)
 
 
 def test_an_empty_moment_while_the_file_is_saved_is_no_fault(site: Site) -> None:
-    before = lines_said(site, "is empty")
-    write_slowly(site, "", listing("kept", "slow"))
-    there(site, "kept", "slow")
-    assert lines_said(site, "is empty") == before
+    def attempt() -> bool:
+        restore(site)
+        before = lines_said(site, "is empty")
+        at_pace = write_slowly(site, "", listing("kept", "slow"))
+        there(site, "kept", "slow")
+        if at_pace:
+            assert lines_said(site, "is empty") == before
+        return at_pace
+
+    until_at_pace(attempt)
 
 
 def lines_said(site: Site, words: str) -> int:
@@ -290,11 +332,7 @@ def test_a_link_into_nothing_removes_nothing(site: Site, tmp_path: Path) -> None
     refused(site, "missing")
     (tmp_path / "not-there").mkdir()
     (tmp_path / "not-there" / "queues.yaml").write_text(listing("kept", "found"))
-    there_within(site, 10, "kept", "found")
-
-
-def there_within(site: Site, seconds: float, *queues: str) -> None:
-    eventually(lambda: site.queues() == set(queues), within=seconds)
+    there(site, "kept", "found")
 
 
 def test_a_named_pipe_in_the_file_s_place_does_not_hang_the_daemon(site: Site) -> None:

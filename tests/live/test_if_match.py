@@ -113,7 +113,8 @@ def test_a_star_wants_a_file_to_be_there(site: System, revision: str) -> None:
 
 def test_of_many_that_saw_the_same_revision_one_writes(site: System, revision: str) -> None:
     answers = at_once(site, 20, {"If-Match": f'"{revision}"'})
-    assert sorted(answer.status_code for answer in answers) == [202, *[412] * 19]
+    done, *refused = sorted(answer.status_code for answer in answers)
+    assert (done in (201, 202), refused) == (True, [412] * 19)
     assert len(parse(site.file.read_bytes()).queues) == 2
 
 
@@ -129,7 +130,7 @@ def test_the_command_line_has_it_too(site: System, revision: str) -> None:
 def test_of_fifty_that_name_none_all_do(site: System, revision: str) -> None:
     # the last test here: the guard against mass deletion keeps these queues
     answers = at_once(site, 50, {})
-    assert {answer.status_code for answer in answers} == {202}
+    assert {answer.status_code for answer in answers} <= {201, 202}
     assert parse(site.file.read_bytes()).queues.keys() == {"known", *(f"q{n}" for n in range(50))}
 
 
@@ -137,7 +138,7 @@ def at_once(site: System, count: int, headers: dict[str, str]) -> list[httpx.Res
     """So many queues made at the same time, each by a connection of its own."""
 
     async def everyone() -> list[httpx.Response]:
-        async with httpx.AsyncClient(base_url=site.url, timeout=60, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=site.url, timeout=300, trust_env=False) as http:
             bodies = ({"queue_name": f"q{n}"} for n in range(count))
             create = "/queue/create?wait=0"
             return await asyncio.gather(*(http.post(create, json=body, headers=headers) for body in bodies))

@@ -117,4 +117,5 @@ def test_a_daemon_takes_the_word_for_just_the_plan_that_it_showed(still: Site) -
     assert still.post("/sync", {"confirm": "nonsense"}).status_code == 409
     digest = still.get("/plan").json()["digest"]
     assert still.cli("sync", "--confirm", digest).returncode == 2, "one of them is not empty, so it is held on"
-    assert still.queues() == {"stays", "new", "old3"}, "confirmed or not, no message is lost"
+    # Confirmed or not, no message is lost. A turn that was under way may have been the one that was waited for.
+    eventually(lambda: still.queues() == {"stays", "new", "old3"})

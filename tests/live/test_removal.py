@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,7 +41,7 @@ def held(site: System, queue: str) -> dict[str, Any]:
     return eventually(look)
 
 
-def gone(vhost: TestVhost, *queues: str, within: float = 10) -> bool:
+def gone(vhost: TestVhost, *queues: str, within: float = 30) -> bool:
     return bool(eventually(lambda: not (set(queues) & vhost.queues().keys()), within))
 
 
@@ -85,7 +87,7 @@ def test_a_queue_with_messages_is_held_with_their_number_and_goes_once_it_is_emp
     assert "full" in vhost.queues()
     with foreign(vhost) as channel:
         channel.queue_purge("full")
-    assert gone(vhost, "full", within=25)
+    assert gone(vhost, "full", within=60)
     live_system.settled()
 
 
@@ -241,8 +243,10 @@ def test_a_queue_deleted_behind_our_back_is_made_again_and_drained_again(system:
 
 
 def drift_was_told(system: System) -> bool:
-    with httpx.stream("GET", f"{system.url}/events", timeout=10) as answer:
-        return any(line == "event: drift" for line in answer.iter_lines())
+    deadline = time.monotonic() + 30
+    with httpx.stream("GET", f"{system.url}/events", timeout=60) as answer:  # which pings now and then
+        lines = itertools.takewhile(lambda _: time.monotonic() < deadline, answer.iter_lines())
+        return any(line == "event: drift" for line in lines)
 
 
 def test_a_queue_with_other_properties_is_refused_with_both_values_and_left_alone(

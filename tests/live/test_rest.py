@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -153,6 +154,7 @@ def test_the_shapes_of_lists_and_scaling(site: System) -> None:
     assert (scaled["workers_added"], scaled["workers_removed"], scaled["status"]) == (2, 0, "scaled")
     assert scaled["success"] is True
     assert scaled["message"]
+    site.settled()  # all of them are ready, which the turn that started them need not have seen yet
     listed = site.get("/queue/list", queue_names="shapes,no such").json()
     assert (listed["status"], listed["queue_count"]) == ("success", 1)
     (queue,) = listed["queues"]
@@ -163,7 +165,7 @@ def test_the_shapes_of_lists_and_scaling(site: System) -> None:
     assert all(worker.keys() >= WORKER_KEYS for worker in workers["workers"])
     assert {w["pid"] for w in workers["workers"]} == set(queue["worker_pids"])
     with_logs = site.post("/worker/workers", {"queue_name": "shapes"}).json()["workers"]
-    assert all(httpx.get(w["log_file"]["full_url"]).status_code == 200 for w in with_logs)
+    assert all(httpx.get(w["log_file"]["full_url"], timeout=60).status_code == 200 for w in with_logs)
 
 
 def test_the_body_on_the_queue_is_what_clients_expect(site: System, vhost: TestVhost) -> None:
@@ -249,7 +251,7 @@ def test_other_errors_are_json_too(site: System) -> None:
     for method, path, status in (
         ("GET", "/nowhere", 404),
         ("PUT", "/queue/create", 405),
-        ("GET", "/logs/workers/logs/999999", 404),
+        ("GET", "/logs/workers/logs/4194304", 404),  # more than the kernel ever gives
         ("GET", "/logs/workers/logs/x", 404),
         ("GET", "/worker/list?state=happy", 400),
         ("POST", "/queue/create?wait=soon", 400),
@@ -262,7 +264,8 @@ def test_other_errors_are_json_too(site: System) -> None:
 
 def test_ten_megabytes_go_through_and_too_much_is_413(site: System, vhost: TestVhost) -> None:
     site.post("/queue/create", {"queue_name": "large"})
-    assert site.publish("large", "x" * 10_000_000).status_code == 200
+    # Twice is once too often for nobody here; a busy broker may not confirm so much within the time that an answer has.
+    eventually(lambda: site.publish("large", "x" * 10_000_000).status_code == 200)
     assert len(json.loads(take(vhost, "large")[1])["message"]) == 10_000_000
     assert site.publish("large", "x" * 17_000_000).status_code == 413
     assert site.request("POST", "/queue/create", content=b" " * 40_000_000).status_code == 413
@@ -299,17 +302,18 @@ def test_this_servers_own_page_may(site: System) -> None:
 
 
 def test_without_waiting_a_write_is_202_and_becomes_true(site: System, vhost: TestVhost) -> None:
-    answer = site.post("/queue/create", {"queue_name": "later"}, wait=0)
+    # Its worker takes its time, so that it cannot be true already.
+    answer = site.post("/queue/create", {"queue_name": "later", "workers": {"echo": 1}}, wait=0)
     assert (answer.status_code, answer.json()["converged"]) == (202, False)
     eventually(lambda: "later" in vhost.queues())
-    assert site.request("DELETE", "/queue/delete/later", params={"wait": "10"}).status_code == 200
+    assert site.request("DELETE", "/queue/delete/later", params={"wait": "60"}).status_code == 200
 
 
 def test_head_is_answered_everywhere_and_leaves_the_connection_free_for_the_next(site: System) -> None:
     site.post("/queue/create", {"queue_name": "head", "workers": {"echo": 1}})
     (worker,) = site.list_workers(queue_name="head")
     paths = ("/", "/status", "/queue/list", "/events", f"/logs/workers/stream_logs/{worker['pid']}", "/openapi.json")
-    with httpx.Client(base_url=site.url, timeout=5, trust_env=False) as http:
+    with httpx.Client(base_url=site.url, timeout=60, trust_env=False) as http:
         for path in paths:
             assert (http.head(path).status_code, http.head(path).content) == (200, b"")
 
@@ -384,14 +388,16 @@ async def test_a_hundred_writes_at_once_lose_nothing_and_the_file_is_valid_at_ev
     done = threading.Event()
     reader = threading.Thread(target=keep_reading, args=(site.file, done, broken))
     reader.start()
-    async with httpx.AsyncClient(base_url=site.url, timeout=60) as http:
-        creates = [http.post("/queue/create", json={"queue_name": f"many-{n}"}) for n in range(80)]
-        scales = [
-            http.post("/worker/scale/base?wait=1", json={"count": n % 3, "worker_name": "echo"}) for n in range(20)
-        ]
-        answers = await asyncio.gather(*creates, *scales)
-    done.set()
-    reader.join()
+    try:
+        async with httpx.AsyncClient(base_url=site.url, timeout=300) as http:
+            creates = [http.post("/queue/create", json={"queue_name": f"many-{n}"}) for n in range(80)]
+            scales = [
+                http.post("/worker/scale/base?wait=1", json={"count": n % 3, "worker_name": "echo"}) for n in range(20)
+            ]
+            answers = await asyncio.gather(*creates, *scales)
+    finally:
+        done.set()
+        reader.join()
     assert broken == []
     assert all(answer.status_code in (200, 201, 202) for answer in answers), [a.text for a in answers]
     queues = parse(site.file.read_bytes()).queues
@@ -401,8 +407,9 @@ async def test_a_hundred_writes_at_once_lose_nothing_and_the_file_is_valid_at_ev
 
 
 async def test_of_many_who_create_the_same_queue_one_has_created_it(site: System) -> None:
-    async with httpx.AsyncClient(base_url=site.url, timeout=60) as http:
-        answers = await asyncio.gather(*(http.post("/queue/create", json={"queue_name": "same"}) for _ in range(20)))
+    async with httpx.AsyncClient(base_url=site.url, timeout=120) as http:
+        create = "/queue/create?wait=60"
+        answers = await asyncio.gather(*(http.post(create, json={"queue_name": "same"}) for _ in range(20)))
     assert sorted(answer.status_code for answer in answers) == [200] * 19 + [201]
     assert site.text.count("same:") == 1
 
@@ -426,6 +433,8 @@ def test_clear_waits_for_the_workers_and_keeps_them_stopped(site: System, vhost:
     eventually(lambda: site.list_workers(queue_name="busy")[0]["busy"])
     early = site.request("POST", "/queue/clear/busy", params={"wait": "0.3"})
     assert (early.status_code, early.json()["converged"], early.json()["messages_removed"]) == (202, False, 0)
+    # One that had not been told to stop yet would take the other messages, too.
+    eventually(lambda: site.list_workers(queue_name="busy")[0]["state"] == "stopping")
     (site.folder / "go").touch()
     answer = site.post("/queue/clear/busy")
     assert (answer.status_code, answer.json()["messages_removed"]) == (200, 2)
@@ -459,9 +468,11 @@ def streamed(site: System, pid: int, last_id: str, count: int) -> list[tuple[str
     """The first events of a log stream: id and data."""
     found, event = [], ""
     headers = {"Last-Event-ID": last_id}
-    with httpx.stream("GET", f"{site.url}/logs/workers/stream_logs/{pid}", headers=headers, timeout=10) as answer:
+    deadline = time.monotonic() + 60  # there are pings, so that a stream without an event is not silent
+    with httpx.stream("GET", f"{site.url}/logs/workers/stream_logs/{pid}", headers=headers, timeout=60) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         for line in answer.iter_lines():
+            assert time.monotonic() < deadline, found
             if line.startswith("id: "):
                 event = line[4:]
             elif line.startswith("data: "):
@@ -486,8 +497,10 @@ def happened(site: System, last_id: str | None, enough: Callable[[list[dict[str,
     """What `/events` tells, until it is enough."""
     found: list[dict[str, Any]] = []
     headers = {} if last_id is None else {"Last-Event-ID": last_id}
-    with httpx.stream("GET", f"{site.url}/events", headers=headers, timeout=10) as answer:
+    deadline = time.monotonic() + 60
+    with httpx.stream("GET", f"{site.url}/events", headers=headers, timeout=60) as answer:
         for line in answer.iter_lines():
+            assert time.monotonic() < deadline, found
             if line.startswith("data: "):
                 found.append(json.loads(line[6:]))
             if enough(found):
@@ -499,6 +512,16 @@ def test_a_broker_that_is_gone_is_503_within_five_seconds(own_broker: TestNode, 
     site = System(tmp_path / "gone", own_broker.amqp_url, own_broker.management_url)
     site.write("version: 1\nqueues: {q: {}}\n")
     site.start()
+
+    def refused(method: str, path: str, body: Any) -> bool:
+        began = time.monotonic()
+        answer = site.request(method, path, json=body)
+        took = time.monotonic() - began
+        if (answer.status_code, bool(answer.json()["error"])) != (503, True):
+            raise RuntimeError(answer.text)  # at no time, whereas the machine may take its time once
+        assert took < 5, took
+        return True
+
     try:
         site.settled()
         own_broker.kill()
@@ -507,10 +530,7 @@ def test_a_broker_that_is_gone_is_503_within_five_seconds(own_broker: TestNode, 
             ("GET", "/queue/list", None),
             ("DELETE", "/queue/delete/q", None),
         ):
-            began = time.monotonic()
-            answer = site.request(method, path, json=body)
-            assert (answer.status_code, bool(answer.json()["error"])) == (503, True), answer.text
-            assert time.monotonic() - began < 5
+            eventually(partial(refused, method, path, body))
         assert "q" in parse(site.file.read_bytes()).queues
     finally:
         site.stop()

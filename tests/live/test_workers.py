@@ -60,8 +60,14 @@ def pool(worker: str, **keys: Any) -> str:
 def scaled(site: Site, worker: str, count: int, **keys: Any) -> set[int]:
     """Saves that count into the file and waits until exactly so many are ready."""
     site.write(pool(worker, count=count, **keys))
-    eventually(lambda: len(site.pids()) == len(site.list_workers()) == count)
-    return site.pids()
+
+    def are_ready() -> tuple[set[int]] | None:
+        there = site.list_workers()
+        ready = {worker["pid"] for worker in there if worker["state"] == "ready"}
+        return (ready,) if len(ready) == len(there) == count else None
+
+    (pids,) = eventually(are_ready)
+    return pids
 
 
 def messages(site: Site, queue: str = "work") -> int:
@@ -134,7 +140,7 @@ def test_scaling_down_takes_the_idle_ones_and_the_busy_finish_their_message(site
     (site.out / "go").touch()
     eventually(lambda: not site.list_workers())
     assert site.done() == site.begun()
-    assert messages(site) == 0
+    eventually(lambda: messages(site) == 0)
 
 
 def test_a_worker_that_outstays_its_grace_is_killed_and_its_message_comes_back(site: Site) -> None:
@@ -161,7 +167,7 @@ def test_other_settings_roll_the_workers_batch_by_batch_and_lose_nothing(site: S
         least = min(least, len(ready))
         return len(ready) == 4 and not ready & before
 
-    eventually(rolled)
+    eventually(rolled, within=60)
     assert least >= 3, "more than a quarter was away at once"
     eventually(lambda: set(numbers) == set(site.recorded()))
     eventually(lambda: messages(site) == 0)
@@ -182,7 +188,7 @@ def test_other_code_rolls_its_workers_batch_by_batch_and_no_others(site: Site) -
         least = min(least, len(ready))
         return len(ready) == 4 and not ready & before
 
-    eventually(rolled)
+    eventually(rolled, within=60)
     assert least >= 3, "more than a quarter was away at once"
     assert site.pids(worker_name="echo") == others
     site.write("version: 1\nqueues:\n  work: {workers: {coder: 4}}\n")
@@ -254,7 +260,13 @@ python3 -c '
 import os, socket
 address = os.environ["NOTIFY_SOCKET"]
 address = chr(0) + address[1:] if address.startswith("@") else address
-socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", address)
+supervisor = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+supervisor.sendto(b"READY=1", address)
+# As systemd-notify does: of a helper that has gone before it is heard nobody can know whose it was.
+heard, held = os.pipe()
+socket.send_fds(supervisor, [b"BARRIER=1"], [held], 0, address)
+os.close(held)
+os.read(heard, 1)
 '
 trap 'echo told to stop; exit 0' TERM
 while :; do sleep 0.1; done
@@ -277,10 +289,15 @@ def test_a_command_is_run_with_what_it_needs_and_is_ready_when_it_says_so(site: 
 def test_a_command_that_never_says_that_it_is_ready_counts_as_starting(site: Site) -> None:
     site.write(pool("mute", command="[sleep, '1000']", count=1))
     eventually(lambda: [w["state"] for w in site.list_workers()] == ["starting"])
-    status = site.status()
-    assert not status["healthy"]
-    assert "mute: 0 of 1 ready" in status["queues"]["work"]["reason"]
-    (pid,) = (w["pid"] for w in site.list_workers())
+
+    def told() -> bool:
+        status = site.status()
+        assert not status["healthy"]
+        return "mute: 0 of 1 ready" in (status["queues"].get("work", {}).get("reason") or "")
+
+    eventually(told)
+    pid = eventually(lambda: site.list_workers()[0]["pid"])
+    assert [w["state"] for w in site.list_workers()] == ["starting"]
     scaled(site, "mute", 0, command="[sleep, '1000']")
     assert not is_alive(pid)
 
@@ -332,7 +349,7 @@ def test_ten_thousand_messages_through_eight_workers_and_none_is_lost(site: Site
     scaled(site, "record", 8)
     numbers = [str(n) for n in range(10_000)]
     site.send("work", numbers)
-    eventually(lambda: len(set(site.recorded())) == len(numbers), within=60, every=0.2)
+    eventually(lambda: len(set(site.recorded())) == len(numbers), within=120, every=0.2)
     eventually(lambda: messages(site) == 0)
     assert set(site.recorded()) == set(numbers)
     eventually(lambda: sum(w["processed"] for w in site.list_workers()) == len(numbers))
@@ -363,16 +380,23 @@ def test_a_crash_loop_shows_its_exit_code_and_last_words_and_its_log_stays(site:
         assert found, site.list_workers()
         return found[0]
 
+    def told() -> bool:
+        """Between two tries; each is another moment."""
+        status = site.status()
+        assert not status["healthy"]
+        reason = status["queues"]["work"]["reason"]
+        assert "crash: 0 of 1 ready" in reason
+        assert "backoff" in reason
+        assert "exit code 1: RuntimeError: no database at db.example.org" in reason
+        return True
+
     worker = eventually(in_backoff)
-    assert worker["reason"] == "exit code 1: RuntimeError: no database at db.example.org"
+    why, _, loop = worker["reason"].partition(" (crash loop: ")  # it is one after a few deaths
+    assert why == "exit code 1: RuntimeError: no database at db.example.org"
+    assert not loop or loop.endswith(" s)")
     assert worker["restarts"] >= 1
     assert worker["retry_at"]
-    status = site.status()
-    assert not status["healthy"]
-    reason = status["queues"]["work"]["reason"]
-    assert "crash: 0 of 1 ready" in reason
-    assert "backoff" in reason
-    assert "exit code 1: RuntimeError: no database at db.example.org" in reason
+    eventually(told)
     page = site.get(f"/logs/workers/logs/{worker['pid']}")
     assert page.status_code == 200
     assert any("about to fail" in line for line in page.json()["lines"])
@@ -406,9 +430,10 @@ class Grandparent(BaseWorker):
 def test_a_stop_leaves_no_process_not_even_the_workers_own_children(site: Site) -> None:
     site.worker("grandparent", GRANDPARENT)
     scaled(site, "grandparent", 2)
-    assert len(processes_of(site) - zygotes_of(site)) == 5  # the daemon, two workers, a child of each
+    # The daemon, two workers, a child of each. What has just been forked does not have its own name yet.
+    eventually(lambda: len(processes_of(site) - zygotes_of(site)) == 5)
     assert site.stop() == 0
-    assert not processes_of(site)
+    eventually(lambda: not processes_of(site))  # what was killed takes the kernel a moment
     site.start()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reconciler.words import plural
+
 OF_WORKERS = ("start", "stop", "restart", "adjust")  # each is about one worker, and says so
 COSTS = ("destructive", "recreate", "restart", "in place")  # worst first
 
@@ -51,7 +53,3 @@ def unmanaged(plan: Mapping[str, Any]) -> str | None:
     if not count:
         return None
     return f"{plural(count, 'other queue')} on this vhost {'is' if count == 1 else 'are'} not ours."
-
-
-def plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

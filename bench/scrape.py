@@ -8,12 +8,12 @@ from pathlib import Path
 
 from reconciler.diff import diff
 from reconciler.intake import InForce, Reading
-from reconciler.loop import Turn
 from reconciler.metrics import Metrics
 from reconciler.plan import Context, make_plan
 from reconciler.settings import Runtime
 from reconciler.spec import specs_of
 from reconciler.status import Seen, assess
+from reconciler.turn import Turn
 from reconciler.usage import Usage
 from state.desired import Desired
 from state.ledger import Holdings

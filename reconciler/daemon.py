@@ -21,7 +21,7 @@ from reconciler.broker.listener import Listener
 from reconciler.deadletters import Desk
 from reconciler.events import Events
 from reconciler.intake import Intake
-from reconciler.loop import Loop, Turn
+from reconciler.loop import Loop
 from reconciler.migration import Migrations
 from reconciler.modules import Modules
 from reconciler.pauses import Pauses
@@ -34,6 +34,7 @@ from reconciler.settings import Runtime, Settings
 from reconciler.source import source_of
 from reconciler.stopping import Stop
 from reconciler.supervisor import Event, Supervisor
+from reconciler.turn import Turn
 from reconciler.watch import Watch
 from reconciler.web.app import create_app
 from reconciler.web.context import Context

@@ -10,14 +10,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from loguru import logger as log
 
 from reconciler.apply import World, apply
-from reconciler.backoff import backoff
 from reconciler.broker.broker import Broker
 from reconciler.diff import RestartWish
 from reconciler.drift import DriftHistory
@@ -26,6 +24,7 @@ from reconciler.errors import BrokerUnreachable, ReconcilerError
 from reconciler.events import Events
 from reconciler.intake import InForce, Intake, Reading
 from reconciler.migration import Migrations
+from reconciler.pace import Pace
 from reconciler.pauses import Pauses
 from reconciler.plan import Plan, Result
 from reconciler.planner import Decided, Planner
@@ -33,46 +32,16 @@ from reconciler.removing import leaving_behind
 from reconciler.review import Confirmation, Review
 from reconciler.scaler import Scaler
 from reconciler.settings import Runtime
-from reconciler.status import Seen, assess, with_workers
+from reconciler.status import Seen, assess
 from reconciler.supervisor import Supervisor
 from reconciler.telling import Teller
 from reconciler.trail import Happened, Trail
+from reconciler.turn import Turn
 from reconciler.witness import Witness
 from state.desired import Desired
 from state.ledger import Ledger
-from state.observed import ObservedBroker, ObservedQueue
+from state.observed import ObservedBroker
 from state.processes import ObservedWorker, Pool, WorkerSpec
-
-HELD_POLL_SECONDS = 2.0  # how often a removal that waits for a queue to become empty is looked at
-GATHER_SECONDS = 0.05  # after a turn, within which what workers do by themselves makes one turn, not many
-CALM_AFTER = 20  # turns in a row that each found something to do; more than that is a quarrel with somebody
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What one turn saw and decided. Turns are numbered by their start."""
-
-    number: int
-    reading: Reading
-    plan: Plan
-    seen: Seen
-    status: Mapping[str, Any]
-
-    @property
-    def broker(self) -> ObservedBroker | None:
-        return self.seen.broker
-
-    @property
-    def broker_error(self) -> str | None:
-        return self.seen.broker_error
-
-    @property
-    def queues(self) -> Mapping[str, ObservedQueue]:
-        return self.broker.queues if self.broker else {}
-
-    def status_with(self, workers: Iterable[ObservedWorker]) -> Mapping[str, Any]:
-        """`status`, had the turn seen these workers: they come and go between turns."""
-        return with_workers(self.status, self.seen, self.plan, workers)
 
 
 class Loop:
@@ -101,7 +70,7 @@ class Loop:
         self.migrations = migrations
         self.drifts = DriftHistory()
         self._teller = Teller(events)
-        self._resync = resync
+        self._pace = Pace(resync)
         self._trail = Trail(broker.vhost)
         witness = Witness(self.drifts, broker.foreign_connections, self._trail)
         self._drifting = Drifting(ledger, events, witness)
@@ -109,8 +78,6 @@ class Loop:
         self._triggers: list[str] = ["file"]
         self._woken = asyncio.Event()
         self._turned = asyncio.Condition()
-        self._broker_failures = 0
-        self._busy_turns = 0
 
     @property
     def scaler(self) -> Scaler:
@@ -143,7 +110,7 @@ class Loop:
     def retry_everything(self) -> None:
         """Asks for a turn that tries again also what was given up."""
         self._planner.forget_failures()
-        self._broker_failures = 0
+        self._pace.broker_failures = 0
         self.wake("sync")
 
     def restart(self, wishes: Iterable[RestartWish]) -> None:
@@ -187,7 +154,7 @@ class Loop:
             turn = await self.turn(trigger, started)
         except Exception as error:  # a turn that breaks must not end the loop: the next one looks again
             log.exception("this turn broke: {}", error)
-            self._busy_turns = CALM_AFTER
+            self._pace.broke()
             return None
         self.reconciled = self.reconciled or turn.broker is not None
         return turn
@@ -234,15 +201,15 @@ class Loop:
             if leaving := leaving_behind(self.ledger.owned(observed.identity), in_force.desired.all_queues()):
                 observed = await self.broker.recounted(observed, leaving)
         except BrokerUnreachable as error:
-            if self._broker_failures == 0:
+            if self._pace.broker_failures == 0:
                 self._teller.broker(str(error))
-            self._broker_failures += 1
+            self._pace.broker_failures += 1
             return None, str(error)
         except ReconcilerError as error:
             return None, str(error)
-        if self._broker_failures or not self.reconciled:
+        if self._pace.broker_failures or not self.reconciled:
             self._teller.broker(f"connected to RabbitMQ {observed.version}", well=True)
-        self._broker_failures = 0
+        self._pace.broker_failures = 0
         return observed, None
 
     def _meet(self, observed: ObservedBroker) -> None:
@@ -267,7 +234,7 @@ class Loop:
         trigger: str,
         started: float,
     ) -> Turn:
-        self._busy_turns = self._busy_turns + 1 if results else 0
+        self._pace.turned(busy=bool(results))
         self._teller.plan(decided.plan, reading)
         last = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -315,39 +282,21 @@ class Loop:
             self.ledger.drop_requests(requests.keys() & reading.in_force.desired.all_queues().keys())
 
     async def _pause(self, turn: Turn | None) -> None:
-        delay = self._delay(turn)
+        next_retry = self._planner.attempts.next_retry() - time.monotonic()
+        delay = self._pace.delay(turn, next_retry, time.time())
         try:
             async with asyncio.timeout(delay):
                 await self._woken.wait()
         except TimeoutError:
             # A look that follows up on the turn before has that one's reason.
-            follows_up = turn is not None and delay < self._resync
-            self._triggers.append(turn.status["last_reconcile"]["trigger"] if turn and follows_up else "resync")
+            follows_up = turn is not None and delay < self._pace.resync
+            self._triggers.append(turn.trigger if turn and follows_up else "resync")
 
     async def _gather(self, ended: float, turn: Turn | None) -> None:
         """Two hundred workers that become ready one after another are not two hundred turns."""
-        took = turn.status["last_reconcile"]["seconds"] if turn else 0.0
-        until = ended + max(GATHER_SECONDS, 4 * took)
+        until = ended + self._pace.gathering(turn)
         while self._triggers == ["exit"] and (left := until - time.monotonic()) > 0:
             self._woken.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._woken.wait()
-
-    def _delay(self, turn: Turn | None) -> float:
-        """Seconds until the next turn if nothing wakes the loop before."""
-        if turn is None:
-            return 1.0
-        if self._busy_turns:
-            return 0.0 if self._busy_turns < CALM_AFTER else 1.0
-        now = time.time()
-        delays = [self._resync, self._planner.attempts.next_retry() - time.monotonic()]
-        delays.append(turn.reading.in_force.desired.next_resume(now) - now)
-        if turn.reading.settles_in:
-            delays.append(turn.reading.settles_in)
-        waits = any(held.messages is not None and not held.needs_confirmation for held in turn.plan.held)
-        if waits or turn.plan.under_way:
-            delays.append(HELD_POLL_SECONDS)
-        if turn.broker is None:
-            delays.append(backoff(self._broker_failures, base=0.25, cap=5.0))
-        return max(0.0, min(delays))

@@ -12,9 +12,9 @@ from prometheus_client.core import Metric
 
 from reconciler import __version__
 from reconciler.exposition import Moment, Row, families
-from reconciler.loop import Turn
 from reconciler.plan import Action, Declare, Result
 from reconciler.tally import Counts, Tallies
+from reconciler.turn import Turn
 from state.processes import ObservedWorker, Pool
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -49,13 +49,12 @@ class Metrics:
 
     def turned(self, turn: Turn, results: list[Result]) -> None:
         """A turn has ended."""
-        last = turn.status["last_reconcile"]
         self._turned_at = time.time()
-        self._seconds.observe(last["seconds"])
+        self._seconds.observe(turn.seconds)
         for result in results:
             kind = type(result.action).__name__.lower()
             self._actions.labels(kind, "error" if result.error else "ok").inc()
-            if last["trigger"] == "drift" and isinstance(result.action, Declare) and result.action.claim:
+            if turn.trigger == "drift" and isinstance(result.action, Declare) and result.action.claim:
                 self._drift.inc()
 
     def ended(self, worker: ObservedWorker | None) -> None:

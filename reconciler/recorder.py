@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from loguru import logger as log
 
 from reconciler.intake import InForce
-from reconciler.loop import Turn
 from reconciler.plan import Result
 from reconciler.source.base import Source, message_of
+from reconciler.turn import Turn
 from state.history import FAULTS, HELD, PENDING, SYNCED, Entry, History
 from state.origin import FILE, Origin
 from state.summary import summarize

@@ -75,7 +75,9 @@ MAY_IMPORT = {
     "reconciler.settings": ("workers",),  # to know where the worker's entry is
     "reconciler.spec": ("state", "reconciler.settings"),
     "reconciler.source": ("state", "reconciler.errors", "reconciler.events", "reconciler.settings"),
-    "reconciler.recorder": ("state", "reconciler.intake", "reconciler.loop", "reconciler.plan", "reconciler.source"),
+    "reconciler.turn": ("state", "reconciler.intake", "reconciler.plan", "reconciler.status"),
+    "reconciler.pace": ("reconciler.turn", "reconciler.backoff"),
+    "reconciler.recorder": ("state", "reconciler.intake", "reconciler.turn", "reconciler.plan", "reconciler.source"),
     "reconciler.journal": (),
     # … `workers` for what the runtime writes on a failed message
     "reconciler.deadletters": ("state", "reconciler.errors", "reconciler.events", "reconciler.broker", "workers"),

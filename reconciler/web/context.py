@@ -14,13 +14,14 @@ from reconciler.basis import Basis
 from reconciler.deadletters import Desk
 from reconciler.events import Events
 from reconciler.journal import LogFollower
-from reconciler.loop import Loop, Turn
+from reconciler.loop import Loop
 from reconciler.metrics import Metrics
 from reconciler.modules import Modules
 from reconciler.recorder import Recorder
 from reconciler.review import Review
 from reconciler.settings import Settings
 from reconciler.source import Source
+from reconciler.turn import Turn
 from reconciler.usage import Usage
 from reconciler.web.callers import origin_of
 from reconciler.web.preconditions import only_if

@@ -7,7 +7,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reconciler.loop import Turn
+from reconciler.turn import Turn
 from reconciler.web.answers import ApiError, answer, invalid, read_json, wait_of
 from reconciler.web.context import Context, Write, context_of, writes_file
 from reconciler.web.edits import no_such_queue, remove_queue

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reconciler.loop import Turn
+from reconciler.turn import Turn
 from reconciler.web.answers import ApiError, answer, invalid, number_of, read_json, wait_of
 from reconciler.web.callers import origin_of
 from reconciler.web.context import Context, Write, context_of, writes_file

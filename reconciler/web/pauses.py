@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reconciler.loop import Turn
+from reconciler.turn import Turn
 from reconciler.web.answers import answer, invalid, read_json, text_field, wait_of
 from reconciler.web.context import Context, Write, context_of, writes_file
 from reconciler.web.edits import pause_queue, resume_queue

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.diff import Properties, compare
-from reconciler.loop import Turn
 from reconciler.machine import faults_here
+from reconciler.turn import Turn
 from reconciler.web.answers import ApiError, answer, flag_of, invalid, read_json, text_field, valid_text, wait_of
 from reconciler.web.context import Context, Write, context_of, writes_file
 from reconciler.web.edits import AlreadyThere, create_queue, no_such_queue, remove_queue, validated, zero_all

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.basis import is_digest, moved
-from reconciler.loop import Turn
 from reconciler.review import Confirmation, in_words
 from reconciler.status import with_reasons
+from reconciler.turn import Turn
 from reconciler.web.answers import ApiError, answer, read_json, text_field, wait_of
 from reconciler.web.context import Context, context_of
 from reconciler.web.openapi import document
@@ -34,8 +34,8 @@ async def refresh(context: Context) -> None:
     """Has the loop look again if its last look is old: while nothing happens it looks only now and then."""
     if (last := context.loop.last) is None:
         return
-    seen, took = datetime.fromisoformat(last.status["last_reconcile"]["at"]), last.status["last_reconcile"]["seconds"]
-    if (datetime.now(UTC) - seen).total_seconds() > max(FRESH, 20 * took):
+    seen = datetime.fromisoformat(last.status["last_reconcile"]["at"])
+    if (datetime.now(UTC) - seen).total_seconds() > max(FRESH, 20 * last.seconds):
         number = context.loop.started
         context.loop.wake("resync")
         await context.loop.until(lambda turn: turn.number > number, PATIENCE)

@@ -7,8 +7,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reconciler.loop import Turn
 from reconciler.modules import available
+from reconciler.turn import Turn
 from reconciler.web.answers import ApiError, answer, invalid, read_json, text_field, wait_of
 from reconciler.web.context import Context, context_of, writes_file
 from reconciler.web.edits import no_such_queue, set_counts

@@ -11,10 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconciler.diff import diff
 from reconciler.errors import Refused
 from reconciler.intake import InForce, Reading
-from reconciler.loop import Turn
 from reconciler.metrics import Metrics
 from reconciler.plan import Context, Declare, Plan, Result, Start, make_plan
 from reconciler.status import Seen, assess
+from reconciler.turn import Turn
 from state.desired import Desired, Queue
 from state.ledger import Holdings
 from state.observed import ObservedBroker, ObservedQueue

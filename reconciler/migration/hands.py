@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
@@ -19,6 +20,7 @@ from state.observed import ObservedQueue
 
 TICK_SECONDS = 6.0  # how late the counts of replicated queues may be
 PATIENCE_SECONDS = 20.0  # for somebody else to be out of the way, before it goes back
+OWN_SECONDS = 10.0  # … for our own consumer to be
 SOURCE_PATIENCE_SECONDS = 900.0  # … for messages that will be dead-lettered to the queue
 QUIET_SECONDS = 3.0  # without the firehose: so long nothing may come through the default exchange
 CATCH_UP_SECONDS = 3.0  # for the moving to catch up with publishers, before it is cut off
@@ -95,29 +97,42 @@ class Hands:
 
     async def unused(self) -> ObservedQueue:
         """The queue, once nobody else consumes from it and nothing is in flight. Raises GoBack if that takes long."""
-        name, deadline, quiet = self.record.name, time.monotonic() + PATIENCE_SECONDS, None
-        while True:
-            seen = await self._bench.count(name)
-            if seen is None:
-                raise GoBack("it was deleted meanwhile")
+        seen = await self.let_go(self.record.name, PATIENCE_SECONDS)
+        if seen is None:
+            raise GoBack("it was deleted meanwhile")
+        return seen
+
+    async def let_go(self, queue: str, patience: float = math.inf) -> ObservedQueue | None:
+        """The queue, once nobody has any of its messages in hand, for they might come back; None if there is none.
+
+        Raises GoBack if somebody has them longer than `patience`, in seconds.
+        """
+        deadline, quiet = time.monotonic() + patience, None
+        while (seen := await self._bench.count(queue)) is not None:
             now = time.monotonic()
-            if seen.consumers:
-                quiet, why = None, f"{seen.consumers} consumers that are not ours use it"
-            elif seen.unacknowledged:
-                quiet, why = None, f"{seen.unacknowledged:,} messages of it are in the hands of others"
+            if why := held_by_others(seen, "it" if queue == self.record.name else queue):
+                quiet = None
             else:
-                quiet, why = quiet or now, ""
+                quiet = quiet or now
                 late = 0.0 if seen.type == "classic" else TICK_SECONDS
                 if now - quiet >= late:
-                    return seen
+                    break
             self.waiting = why or "its counts must stay zero for some seconds"
             if why and now > deadline:
                 raise GoBack(f"{why} (stop them)")
             await asyncio.sleep(POLL_SECONDS)
+        return seen
+
+    async def is_left(self, queue: str) -> bool:
+        """Are there messages in it, or do some come back from whoever has them in hand?"""
+        if (seen := await self._bench.count(queue)) is None or seen.ready:
+            return seen is not None
+        seen = await self.let_go(queue)
+        return seen is not None and seen.ready > 0
 
     async def nobody_consumes(self) -> None:
         """Our own consumer is gone a moment after its channel. Raises GoBack if there is one that stays."""
-        deadline = time.monotonic() + 1.0
+        deadline = time.monotonic() + OWN_SECONDS
         while consumers := await self._bench.consumers(self.record.name):
             if time.monotonic() > deadline:
                 raise GoBack(f"{consumers} consumers that are not ours use it (stop them)")
@@ -290,6 +305,13 @@ class Hands:
             if seen and seen.messages and (seen.consumers or expires):
                 return f"queue {name}, which dead-letters to it, to be empty ({seen.messages:,} messages)"
         return None
+
+
+def held_by_others(seen: ObservedQueue, called: str) -> str | None:
+    """Why messages of the queue may be in somebody's hands."""
+    if seen.consumers:
+        return f"{seen.consumers} consumers that are not ours use {called}"
+    return f"{seen.unacknowledged:,} messages of {called} are in the hands of others" if seen.unacknowledged else None
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:

@@ -89,9 +89,9 @@ class Migrations:
         }
 
     def standing_still(self, broker: str | None = None) -> set[str]:
-        """Those of them whose workers are to be at zero: all but where only workers can make room."""
-        full = {name for (_, name), migration in self._running.items() if migration.full}
-        return self.under_way(broker).keys() - full
+        """Those of them whose workers are to be at zero: not where only they can make room, or all is in its place."""
+        at_work = {name for (_, name), migration in self._running.items() if migration.lets_work}
+        return self.under_way(broker).keys() - at_work
 
     def made(self) -> set[str]:
         """The names of what stands beside the queues, so that nobody takes it for a stranger's."""

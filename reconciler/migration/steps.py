@@ -29,7 +29,7 @@ from reconciler.broker.mover import Mover, Progress
 from reconciler.broker.workbench import Workbench
 from reconciler.errors import Permanent, Refused, Temporary
 from reconciler.migration.hands import POLL_SECONDS, SETTLE_SECONDS, GoBack, Hands
-from reconciler.migration.journal import DONE, Journal, Record
+from reconciler.migration.journal import DONE, STEPS, Journal, Record
 from state.observed import ObservedQueue
 
 # Up to here the old queue is as it was, whatever goes wrong.
@@ -58,6 +58,7 @@ class Migration:
         self.record = record
         self.hands = Hands(record, bench, mover, self._save, alone)
         self.full = False  # the new queue takes no more until somebody consumes
+        self._torn = record.step != STEPS[0]  # is there a connection of before, with messages in hand?
         self._journal = journal
         self._bench = bench
         self._workers = workers
@@ -76,6 +77,11 @@ class Migration:
             return f"migrating{back}: {where} {min(progress.moved, record.total):,} of {record.total:,} messages"
         return f"migrating{back}: {WORDS[record.step]}"
 
+    @property
+    def lets_work(self) -> bool:
+        """May the workers of the queue run?"""
+        return self.full or self.record.step in ("clean", DONE)
+
     async def run(self) -> None:
         """Raises Temporary if it has to be tried again; what it has done by then is in the journal."""
         if self.record.tracing is not None:
@@ -86,6 +92,9 @@ class Migration:
                 follows = await self._step()
             except (GoBack, Permanent) as error:
                 follows = self._way_back(error)
+            except Exception:
+                self._torn = True
+                raise
             self.full = False
             await self._enter(follows)
 
@@ -123,7 +132,9 @@ class Migration:
         if self.record.back or (step not in UNTOUCHED and not isinstance(error, GoBack)):
             raise Temporary(f"{WORDS[step]}: {error}") from None
         self.record.back = str(error)
-        return "clean" if step in ("drain", "prepare") else "return"
+        if step == "drain":  # nothing was made yet, and what has a name that we would take is another's
+            return DONE
+        return "clean" if step == "prepare" else "return"
 
     # -- the steps -----------------------------------------------------------------------------------------------
 
@@ -138,6 +149,7 @@ class Migration:
         seen = await self.hands.unused()
         if self.record.if_empty and seen.messages:
             raise GoBack(f"{seen.messages:,} messages are in it")
+        await self.hands.reserve_names()  # the workers may have taken long
         return "prepare"
 
     async def _prepare(self) -> str:
@@ -191,6 +203,8 @@ class Migration:
             await bench.declare(record.name, wanted.type, wanted.durable, wanted.arguments)
             return "collect"
         await self.hands.lead_to(record.temporary)
+        if self._torn:
+            await self.hands.unused()
         classic, traced = record.had.type == "classic", record.tracing is not None
         await self.hands.move_all(record.name, self.hands.catch_from_now if traced else None)
         await self.hands.nobody_consumes()
@@ -212,6 +226,8 @@ class Migration:
         return arguments != dict(wanted.arguments) and arguments == dict(self.record.had.arguments)
 
     async def _collect(self) -> str:
+        if self._torn:
+            await self.hands.let_go(self.record.caught)
         await self.hands.collect()
         await self.hands.stop_tracing()
         return "return"
@@ -242,11 +258,11 @@ class Migration:
         return "clean"
 
     async def _clean(self) -> str:
+        """The workers are back already: what is here may take as long as somebody holds messages of it."""
         record, bench = self.record, self._bench
         await self.hands.stop_tracing()
-        seen = await bench.count(record.temporary)
-        if seen is not None and seen.ready:
-            raise Temporary(f"{seen.ready:,} messages are in {record.temporary}; they are moved first")
+        if await self.hands.is_left(record.temporary):
+            return "rest"
         await bench.delete(record.probe)
         await bench.delete(record.temporary)
         await bench.delete(record.caught)

@@ -105,9 +105,9 @@ class Intake:
 
     async def read(self) -> Reading:
         """One look at the file. Puts it in force if nothing speaks against it."""
-        write, before = self._file.writes, self._look()
+        write, before, looked_at = self._file.writes, self._look(), time.time()
         snapshot = await asyncio.to_thread(self._file.snapshot)
-        save, wait = save_between(before, self._look()), self._unsettled(snapshot)
+        save, wait = save_between(before, self._look()), self._unsettled(snapshot, looked_at)
         if wait and save in (Save.OPEN, Save.UNKNOWN):
             return self._unsure(wait)
         if snapshot.data is None:
@@ -141,12 +141,14 @@ class Intake:
         desired = await self._parse(snapshot)
         return self._in_force.desired if isinstance(desired, Rejected) else desired
 
-    def _unsettled(self, snapshot: Snapshot) -> float:
-        """Seconds until the file has stood long enough. What we wrote ourselves was whole from the start."""
-        if snapshot.revision in (self._in_force.revision, self._file.written):
+    def _unsettled(self, snapshot: Snapshot, looked_at: float) -> float:
+        """Seconds until the file has stood long enough. What we wrote ourselves was whole from the start.
+
+        How long it had stood when we looked is what counts: a machine that stalls after that makes it no older.
+        """
+        if snapshot.revision in (self._in_force.revision, self._file.written) or snapshot.changed_at > time.time():
             return 0.0
-        age = time.time() - snapshot.changed_at
-        return SETTLE_SECONDS - age if 0 <= age < SETTLE_SECONDS else 0.0
+        return max(0.0, SETTLE_SECONDS - max(0.0, looked_at - snapshot.changed_at))
 
     def _unsure(self, wait: float) -> Reading:
         return Reading(self._in_force, waiting=("the file was saved this very moment",), settles_in=wait)

@@ -1,6 +1,7 @@
 """What is ours: what we made at which broker, and how each is to be removed. One small JSON file.
 
-Only what stands here is ever deleted. A lost or broken ledger therefore deletes nothing: it owns nothing.
+Only what stands here is ever deleted. A lost or broken ledger therefore deletes nothing: it owns nothing. It is one
+thread's: the turns and the endpoints write it in the daemon's loop, one after another.
 """
 
 from __future__ import annotations

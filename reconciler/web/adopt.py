@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -59,7 +57,7 @@ async def take(kind: Adoptable, name: str, broker: ObservedBroker, context: Cont
     desired = await context.loop.intake.newest()
     found = adoption(kind, name, desired, broker, ledger.holdings(broker.identity))
     if found.new:
-        await asyncio.to_thread(ledger.claim_all, broker.identity, found.new)
+        ledger.claim_all(broker.identity, found.new)
         context.events.tell("action", found.message, **({"queue": name} if kind == "queue" else {}))
         context.loop.wake("api")
     return found

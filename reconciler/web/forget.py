@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -43,14 +41,14 @@ async def given_up(name: str, is_listed: bool, request: Request) -> Write:
     """What the ledger forgets is remembered again if the file does not take the edit."""
     context = context_of(request)
     ledger, before = context.loop.ledger, of_queue(name, context)
-    await asyncio.to_thread(release, before, name, context)
+    release(before, name, context)
     if not is_listed:
         return Write(context, context.loop.intake.in_force.revision, context.file.writes)
     try:
         return await context.write(remove_queue(name), request)
     except BaseException:  # also when the daemon stops amid it
         for broker, held in before.items():
-            await asyncio.to_thread(ledger.claim_all, broker, held)
+            ledger.claim_all(broker, held)
         raise
 
 

@@ -180,7 +180,7 @@ async def delete(request: Request) -> Response:
         write = Write(context, context.loop.intake.in_force.revision, context.file.writes)
     else:
         raise no_such_queue(name)
-    await asyncio.to_thread(context.loop.ledger.request, name, force)
+    context.loop.ledger.request(name, force)
     done = await write.converged(lambda turn: is_gone(turn, name, context), seconds)
     text = "deleted" if done else f"has left the file; it goes as soon as it may{why_not_yet(name, context)}"
     body = {"message": f"Queue {name} {text}", "queue_name": name, "revision": write.revision, "converged": done}
@@ -246,7 +246,7 @@ async def own(name: str, seen: ObservedQueue | None, context: Context) -> None:
     """A deletion with force is also the word that a queue which was there before is ours to delete."""
     turn = context.loop.last
     if seen is not None and turn is not None and turn.broker is not None:
-        await asyncio.to_thread(context.loop.ledger.claim, turn.broker.identity, {name: Owned()})
+        context.loop.ledger.claim(turn.broker.identity, {name: Owned()})
 
 
 def is_gone(turn: Turn, name: str, context: Context) -> bool:

@@ -71,9 +71,10 @@ async def plan(request: Request) -> Response:
 async def sync(request: Request) -> Response:
     context, seconds = context_of(request), wait_of(request)
     body = await read_json(request, optional=True)
-    number, asked = context.loop.started, None
+    asked = None
     if body.get("confirm") is not None:
         asked = await confirm(text_field(body, "confirm"), context)
+    number = context.loop.started  # a turn that is under way does not know of it
     context.loop.retry_everything()
     await context.loop.until(lambda turn: turn.number > number and is_settled(turn), seconds)
     if asked is not None and asked.moved:  # in the moment between the review and the turn

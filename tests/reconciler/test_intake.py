@@ -11,10 +11,10 @@ import pytest
 
 from reconciler import intake
 from reconciler.intake import Intake
-from reconciler.saves import Sight
+from reconciler.saves import Save, Sight
 from state.desired import NOTHING, Desired
 from state.edit import set_value
-from state.file import DesiredFile
+from state.file import DesiredFile, Snapshot
 from state.processes import Pool
 from state.reader import revision_of
 
@@ -113,6 +113,27 @@ async def test_a_file_saved_this_moment_is_believed_a_moment_later(site: Site) -
     assert list(reading.in_force.desired.queues) == ["a"]
     site.save("version: 1\nqueues: {}\n", seconds_ago=SETTLED)
     assert (await site.intake.read()).in_force.desired.queues == {}
+
+
+async def test_a_machine_that_stalls_makes_the_half_of_a_file_no_older(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.intake.read()
+    site.sight = Sight(Save.OPEN)
+    site.save("version: 1\nqueues: {}\n", seconds_ago=1)
+    late = time.time() + 2 * SETTLED
+    with monkeypatch.context() as patched:
+        look = site.intake._file.snapshot
+
+        def stalled() -> Snapshot:
+            found = look()
+            patched.setattr(time, "time", lambda: late)
+            return found
+
+        patched.setattr(site.intake._file, "snapshot", stalled)
+        reading = await site.intake.read()
+    assert reading.waiting
+    assert list(reading.in_force.desired.queues) == ["a"]
 
 
 MORE = TEXT + "  b: {}\n"

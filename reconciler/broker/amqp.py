@@ -204,6 +204,7 @@ class Channel:
         self.connection = connection
         self.raw: PikaChannel
         self._answer: asyncio.Future[Any] | None = None
+        self._closed: BaseException | None = None  # why
 
     @classmethod
     async def open(cls, connection: Connection) -> Channel:
@@ -231,7 +232,7 @@ class Channel:
                 getattr(self.raw, method)(callback=partial(_settle, answer), **arguments)
         except AMQPError as error:
             self._answer = None
-            raise translated(error) from None
+            raise translated(self._closed or error) from None
         return await self._wait()
 
     def _declare(
@@ -268,6 +269,7 @@ class Channel:
         return answer
 
     def _on_close(self, _: Any, reason: BaseException) -> None:
+        self._closed = reason
         self.connection.forget(self.raw.channel_number)
         if self._answer is not None:
             _settle(self._answer, reason)

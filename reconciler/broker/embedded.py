@@ -30,6 +30,7 @@ STOP_SECONDS = 15.0
 # The VM starts its epmd and asks it at once; on a busy machine that may be too early, and the VM ends.
 EPMD_LATE = "register/listen error: econnrefused"
 EPMD_TRIES = 3
+SWEEPS = 5  # looks at what the node left, at most
 CRASH_REPORTS = ("supervisor:", "crasher:")  # Erlang's own pages on an end whose cause has been told before
 
 Progress = Callable[[str], None]
@@ -198,9 +199,12 @@ class EmbeddedBroker:
         """Ends what the VM leaves: its epmd, which RabbitMQ restarts at will, and its helpers."""
         if self._node is None or not self.folder.exists():
             return
-        for process in processes_of(self._node):
-            process.send(signal.SIGKILL)
-            await gone(process, 2.0)
+        for _ in range(SWEEPS):  # one of them may have been about to fork
+            if not (found := processes_of(self._node)):
+                return
+            for process in found:
+                process.send(signal.SIGKILL)
+                await gone(process, 2.0)
 
 
 async def _speaks_amqp(node: Node) -> bool:

@@ -44,7 +44,10 @@ class NotifySocket:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Binds the sockets, in place of one that an earlier daemon left. Raises OSError."""
+        """Binds the sockets, in place of one that an earlier daemon left. Raises OSError.
+
+        What comes is kept until `listen`: while nobody knows whose it is, it would be lost.
+        """
         self._loop = loop
         self._sockets.append(_bound(self.address))
         if self.open_address != self.address:
@@ -52,8 +55,12 @@ class NotifySocket:
                 self._sockets.append(_bound(self.open_address))
             except OSError as error:  # somebody has taken the name: no reason for the others not to be heard
                 log.warning("workers with a `user` of their own cannot be heard: %s", error)
+
+    def listen(self) -> None:
+        """From now on the listener is told."""
+        assert self._loop is not None, "open it first"
         for receiver in self._sockets:
-            loop.add_reader(receiver.fileno(), self._read, receiver)
+            self._loop.add_reader(receiver.fileno(), self._read, receiver)
 
     def read(self) -> None:
         """Takes in what has arrived."""

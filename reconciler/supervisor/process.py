@@ -113,6 +113,8 @@ class Process:
         code = await self._parent.bury(self.pid, self.pidfd)
         if self._group:
             await self._group.end()
+        if self.pidfd < 0:  # let go meanwhile: the next daemon buries it
+            return
         os.close(self.pidfd)
         self.pidfd = -1
         self.release()

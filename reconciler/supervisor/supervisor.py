@@ -89,6 +89,7 @@ class Supervisor:
         try:
             self._notify.open(asyncio.get_running_loop())
             await self._take_over()
+            self._notify.listen()
         except BaseException:
             self._let_go()
             raise

@@ -166,7 +166,7 @@ class Zygote:
         if self._why:
             return self._why
         with suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(5.0):
                 await self._reaped.wait()
         return explain(self._code, last_lines(self.log))
 

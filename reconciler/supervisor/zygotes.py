@@ -133,7 +133,7 @@ class Zygotes:
         await self._until_gone(2.0)
         for zygote in self._all:
             zygote.kill()
-        await self._until_gone(1.0)
+        await self._until_gone(10.0)  # killed: it is a matter of the kernel
         self.retire(set())
         self.let_go()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from reconciler.supervisor import FolderInUse, Supervisor, proc
 from reconciler.supervisor.marker import MARKER, Mark, owner_of, read_mark
+from reconciler.supervisor.zygotes import Zygotes
 from state.processes import Pool, WorkerState
 from tests.supervisor.support import GOOD, POOL, TELL, fields, is_gone, log_of, spec, supervised
 from tests.waiting import async_eventually
@@ -64,6 +66,29 @@ async def test_they_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
                 it.supervisor.start_worker(spec(GOOD, grace=0.5), slot)
             assert [worker.pid for worker in it.supervisor.observe()] == pids
         assert all(is_gone(pid) for pid in pids)
+
+
+async def test_what_one_says_while_it_is_taken_over_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as that it is ready, which a program says once in its life."""
+    go, said = tmp_path / "go", tmp_path / "said"
+    slow = TELL + (
+        f"tell('READY=1')\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
+        f"tell('X_CONSUMER_TAG=late')\nopen({str(said)!r}, 'w').close()\nwait()\n"
+    )
+    reconnect = Zygotes.reconnect
+
+    async def meanwhile(zygotes: Zygotes) -> None:
+        go.touch()
+        await async_eventually(said.exists)
+        await asyncio.sleep(0.05)  # for a reader that listens already to hear it, and not to know whose it is
+        await reconnect(zygotes)
+
+    monkeypatch.setattr(Zygotes, "reconnect", meanwhile)
+    with killed_daemon(tmp_path, slow) as (pid,):
+        async with supervised(tmp_path) as it:
+            await async_eventually(lambda: it.worker().consumer_tag == "late")
+            assert it.worker().pid == pid
 
 
 async def test_an_adopted_one_that_dies_is_followed(tmp_path: Path) -> None:

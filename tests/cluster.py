@@ -16,6 +16,7 @@ import httpx
 
 from reconciler.broker import node as nodes
 from reconciler.broker.node import Node
+from tests.nodes import FLUSH
 from tests.servers import Server
 from tests.waiting import eventually
 
@@ -56,7 +57,7 @@ class Cluster:
         self._epmd = subprocess.Popen([*command, *address], start_new_session=True)
         for number in range(SIZE):
             self._launch(number)
-        eventually(self._is_whole, within=100)
+        eventually(self._is_whole, within=240)
 
     def _launch(self, number: int) -> None:
         node = self._nodes[number]
@@ -76,16 +77,25 @@ class Cluster:
     def start_node(self, number: int) -> None:
         """Starts a node that was killed; returns once the cluster is whole again."""
         self._launch(number)
-        eventually(self._is_whole, within=60)
+        eventually(self._is_whole, within=120)
 
     def kill(self, number: int) -> None:
+        """As a crash would. What was declared a moment ago is on its disk, though.
+
+        Without that it may not know of its part of a quorum queue that was just made, ever after: the next one that is
+        killed would leave that queue without a majority.
+        """
+        self._server.ctl(self._nodes[number], *FLUSH)
+        self._end(number)
+
+    def _end(self, number: int) -> None:
         process = self._running.pop(number)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def stop(self) -> None:
         for number in list(self._running):
-            self.kill(number)
+            self._end(number)
         if self._epmd is not None:
             self._epmd.kill()
             self._epmd.wait()
@@ -129,10 +139,17 @@ class Cluster:
         return f"{self._nodes[0].user}:{self._nodes[0].password}"
 
     def leader_of(self, queue: str, vhost: str) -> int:
-        """The number of the node that leads a quorum queue."""
-        with self.api() as api:
-            found = api.get(f"/api/queues/{quote(vhost, safe='')}/{quote(queue, safe='')}").raise_for_status().json()
-        return self.number_of(found["leader"])
+        """The number of the node that leads a quorum queue, once one does."""
+
+        def look() -> str | None:
+            try:
+                with self.api() as api:
+                    found = api.get(f"/api/queues/{quote(vhost, safe='')}/{quote(queue, safe='')}").raise_for_status()
+            except httpx.HTTPError as error:
+                raise AssertionError(f"the management API: {error!r}") from error
+            return str(found.json().get("leader") or "") or None
+
+        return self.number_of(eventually(look, within=60))
 
     def make_vhost(self, name: str) -> None:
         with self.api() as api:
@@ -142,7 +159,7 @@ class Cluster:
             api.put(path, json=full).raise_for_status()
 
     def api(self) -> httpx.Client:
-        return httpx.Client(base_url=self.management_url, timeout=20, trust_env=False)
+        return httpx.Client(base_url=self.management_url, timeout=60, trust_env=False)
 
 
 class Balancer:

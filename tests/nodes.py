@@ -12,7 +12,9 @@ import httpx
 
 from reconciler.broker.embedded import EmbeddedBroker
 from reconciler.broker.node import read_node
+from reconciler.supervisor import proc
 from tests.servers import Server, shipped
+from tests.waiting import eventually
 
 FLUSH = ("eval", "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()].")
 
@@ -57,9 +59,12 @@ class TestNode:
 
     def kill(self) -> None:
         """As a crash would: nothing more is written. What was declared a moment ago is on disk, though (`flush`)."""
-        if self.pid is not None:
+        pid = self.pid
+        if pid is not None:
             self.flush()
         asyncio.run(self._broker.kill())
+        # It waits for some seconds; whoever starts it again must not find the old one on its way out.
+        eventually(lambda: not (pid and (stat := proc.read_stat(pid)) and stat.alive))
 
     def flush(self) -> None:
         """Has the node write down what queues there are, which it does late by itself: some seconds for quorum queues.
@@ -86,7 +91,7 @@ class TestNode:
             api.delete(f"/api/vhosts/{quote(name, safe='')}")
 
     def api(self) -> httpx.Client:
-        return httpx.Client(base_url=self.management_url, timeout=20, trust_env=False)
+        return httpx.Client(base_url=self.management_url, timeout=60, trust_env=False)
 
 
 @dataclass(frozen=True)
@@ -103,14 +108,20 @@ class TestVhost:
     def queues(self) -> dict[str, dict[str, object]]:
         """Every queue by name, with live counts of classic queues."""
         query = {"disable_stats": "true", "enable_queue_totals": "true"}
-        with self.node.api() as api:
-            found = api.get(f"/api/queues/{quote(self.name, safe='')}", params=query)
-        return {queue["name"]: queue for queue in found.raise_for_status().json()}
+        return {queue["name"]: queue for queue in self._ask("queues", query)}
 
     def get(self, kind: str) -> list[dict[str, Any]]:
         """Its exchanges, bindings or policies, as the HTTP API shows them."""
-        with self.node.api() as api:
-            return list(api.get(f"/api/{kind}/{quote(self.name, safe='')}").raise_for_status().json())
+        return self._ask(kind)
+
+    def _ask(self, kind: str, query: dict[str, str] | None = None) -> list[dict[str, Any]]:
+        """AssertionError, which `eventually` takes for "not yet", while the node is on its way up or down."""
+        try:
+            with self.node.api() as api:
+                answer = api.get(f"/api/{kind}/{quote(self.name, safe='')}", params=query).raise_for_status()
+        except httpx.HTTPError as error:
+            raise AssertionError(f"the management API: {error!r}") from error
+        return list(answer.json())
 
     def delete(self, kind: str, name: str) -> None:
         with self.node.api() as api:

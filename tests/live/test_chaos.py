@@ -18,7 +18,7 @@ from tests.live.chaos.invariants import INVARIANTS
 SEED = int(os.environ.get("CHAOS_SEED", "3"))
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "30"))
 
-pytestmark = pytest.mark.timeout(SECONDS + 360)
+pytestmark = pytest.mark.timeout(SECONDS + 900)
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ DIES = RECORD.replace(
 @pytest.fixture(scope="module")
 def shared(broker: TestNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with site_on(broker, tmp_path_factory.mktemp("fleet")) as site:
+        site.env["RECONCILER_RESYNC"] = "600"  # nothing here comes true because somebody happens to look
         site.start()
         yield site
 
@@ -131,7 +132,7 @@ def test_other_limits_are_taken_on_without_a_restart_and_other_kernel_limits_wit
 def test_what_this_machine_does_not_have_is_a_fault_of_the_file(site: Site, keys: str, said: str) -> None:
     before = site.pids()
     site.write(FILE.replace("count: 8, prefetch: 1", f"count: 8, {keys}"))
-    assert said in eventually(lambda: site.status()["file_error"])
+    eventually(lambda: said in (site.status()["file_error"] or ""))
     assert site.pids() == before
     body = {"queue_name": "other", "workers": {"record": {"user": "nobody-at-all"}}}
     site.write(FILE)
@@ -158,7 +159,7 @@ def test_a_pause_in_the_file_drains_the_workers_and_is_no_fault_and_its_end_brin
     site.write(FILE)
     eventually(lambda: len(site.pids()) == 8)
     eventually(lambda: site.recorded() == ["waits"])
-    assert work(site)["paused"] is None
+    eventually(lambda: work(site)["paused"] is None)
 
 
 def test_pause_and_resume_by_rest_write_the_file_and_leave_no_trace_in_it(site: Site) -> None:
@@ -184,14 +185,17 @@ def test_pause_and_resume_by_rest_write_the_file_and_leave_no_trace_in_it(site: 
     assert site.post("/queue/resume/work").json()["revision"] == revision, "nothing to resume, nothing written"
 
 
+@pytest.mark.timeout(240)
 def test_a_pause_ends_by_itself(site: Site) -> None:
-    until = datetime.now(UTC) + timedelta(seconds=4)
+    assert site.post("/queue/pause/work").status_code == 200  # however long they take to stop
+    until = datetime.now(UTC) + timedelta(seconds=12)
     answer = site.post("/queue/pause/work", {"until": until.isoformat()})
     assert answer.status_code == 200
-    assert not site.list_workers()
-    eventually(lambda: len(site.pids()) == 8)
+    there = site.list_workers()
+    assert not there or datetime.now(UTC) >= until
+    # Not by /status, which has it look again: it is by itself that it looks, and not with the next resync.
+    eventually(lambda: len(site.pids()) == 8, within=60)
     assert datetime.now(UTC) >= until.replace(microsecond=0)
-    assert datetime.now(UTC) < until + timedelta(seconds=10), "it waited for the resync"
     assert site.settled()["queues"]["work"]["paused"] is None
 
 
@@ -289,7 +293,7 @@ def test_one_process_is_restarted_by_its_pid_in_its_slot(site: Site) -> None:
 def test_a_restart_ends_a_backoff_at_once(site: Site) -> None:
     site.write(FILE.replace("count: 8", "count: 1"))
     site.worker("record", DIES)
-    eventually(lambda: any((w["restarts"] >= 3) for w in site.list_workers(state="backoff")))
+    eventually(lambda: any((w["restarts"] >= 3) for w in site.list_workers(state="backoff")), within=60)
     (site.out / "mended").touch()
     answer = site.post("/worker/restart/work")
     assert (answer.status_code, answer.json()["restarted"]) == (200, 1)

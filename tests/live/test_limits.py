@@ -105,14 +105,20 @@ def run(site: Site, worker: str, count: int, **keys: Any) -> set[int]:
     inner = "".join(f", {key}: {value}" for key, value in keys.items())
     queue = f"on_remove: delete\n    workers:\n      {worker}: {{count: {count}{inner}}}"
     site.write(f"version: 1\nqueues:\n  work:\n    {queue}\n")
-    eventually(lambda: len(site.pids()) == len(site.list_workers()) == count)
-    return site.pids()
+
+    def all_ready() -> set[int] | None:
+        """In one look: some are replaced soon."""
+        workers = site.list_workers()
+        ready = {worker["pid"] for worker in workers if worker["state"] == "ready"}
+        return ready if len(ready) == len(workers) == count else None
+
+    return eventually(all_ready)
 
 
 def reason_of(site: Site, pid: int) -> str:
     """Why it ended."""
     records = [fields(path) for path in (site.state / "processes").glob(f"{pid}-*.json")]
-    return next((record["reason"] for record in records if record["reason"]), "")
+    return next((record["reason"] for record in records if record.get("reason")), "")
 
 
 def emptied(site: Site) -> bool:
@@ -123,10 +129,9 @@ def emptied(site: Site) -> bool:
 
 
 def test_one_that_holds_the_lock_for_ever_is_hung_and_an_idle_one_is_not(site: Site) -> None:
-    pids = run(site, "hang", 3, watchdog="2s", grace="1s")
+    pids = run(site, "hang", 3, watchdog="10s", grace="1s")  # a busy machine may keep one that idles from telling
     site.send("work", ["hang"])
-    eventually(lambda: len(site.pids() & pids) == 2)
-    (hung,) = pids - site.pids()
+    (hung,) = eventually(lambda: pids - site.pids(), within=60)
     eventually(lambda: len(site.pids()) == 3 and not is_alive(hung))
     assert "no heartbeat for" in reason_of(site, hung)
     assert len(site.pids() & pids) == 2, "those that idled meanwhile were left alone"
@@ -147,11 +152,12 @@ def test_private_memory_counts_and_that_of_others_does_not(site: Site) -> None:
     site.send("work", ["grow"])
     eventually(lambda: len(site.pids()) == 3 and len(site.pids() & pids) == 2)
     (grown,) = pids - site.pids()
-    assert "of private memory (max_memory 50 MiB)" in reason_of(site, grown)
+    eventually(lambda: "of private memory (max_memory 50 MiB)" in reason_of(site, grown))
     for _ in range(3):
         assert len(site.pids() & pids) == 2
 
 
+@pytest.mark.timeout(300)
 def test_max_messages_replaces_one_at_a_time_and_loses_and_doubles_none(site: Site) -> None:
     pids = run(site, "record", 4, max_messages=50, prefetch=5)
     everything = [f"m{n}" for n in range(1200)]
@@ -165,20 +171,41 @@ def test_max_messages_replaces_one_at_a_time_and_loses_and_doubles_none(site: Si
     eventually(all_there, within=100)
     assert Counter(site.recorded()) == Counter(everything)
     assert min(lowest) >= 3, "one of a pool at a time"
-    eventually(lambda: len(site.pids()) == 4 and not site.pids() & pids, within=60)
+
+    def all_replaced() -> bool:
+        """Whoever got fewer than 50, because the others were faster, gets more."""
+        ready = site.pids()
+        if len(ready) == 4 and not ready & pids:
+            return True
+        more = [f"m{n}" for n in range(len(everything), len(everything) + 40)]
+        everything.extend(more)
+        site.send("work", more)
+        return False
+
+    eventually(all_replaced, within=100, every=0.5)
+    eventually(lambda: len(site.recorded()) >= len(everything), within=60)
+    assert Counter(site.recorded()) == Counter(everything)
     assert any("messages (max_messages 50)" in reason_of(site, pid) for pid in pids)
     assert site.status()["queues"]["work"]["workers"]["record"]["restarts"] == 0, "that is no failure"
 
 
 def test_max_age(site: Site) -> None:
-    pids = run(site, "record", 2, max_age="2s")
-    eventually(lambda: len(site.pids()) == 2 and not site.pids() & pids)
-    assert any("old (max_age 2 s)" in reason_of(site, pid) for pid in pids)
+    pids = run(site, "record", 2, max_age="5s")  # so long that there is a while in which both are there
+
+    def both_are_new() -> bool:
+        ready = site.pids()
+        return len(ready) == 2 and not ready & pids
+
+    eventually(both_are_new, within=60)
+    assert any("old (max_age 5 s)" in reason_of(site, pid) for pid in pids)
 
 
 def told(site: Site, pid: int) -> dict[str, Any]:
-    line = next(line for line in log_of(site, pid).splitlines() if line.startswith("TOLD "))
-    return dict(json.loads(line[5:]))
+    def look() -> str | None:
+        whole = log_of(site, pid).rpartition("\n")[0].splitlines()
+        return next((line for line in whole if line.startswith("TOLD ")), None)
+
+    return dict(json.loads(eventually(look)[5:]))
 
 
 def log_of(site: Site, pid: int) -> str:
@@ -293,10 +320,16 @@ def test_given_up_is_seen_everywhere_and_brought_back(site: Site) -> None:
     eventually(lambda: len(site.list_workers(state="fatal")) == 2)
     eventually(lambda: len(site.pids()) == 1)
     eventually(lambda: site.status()["queues"]["good"]["healthy"])
-    status = site.status()
-    assert not status["healthy"]
-    assert "one is in fatal: given up after 1 death" in status["queues"]["bad"]["reason"]
-    assert "no ledger" in status["queues"]["bad"]["reason"]
+
+    def is_told() -> bool:
+        status = site.status()
+        reason = status["queues"]["bad"]["reason"] or ""  # of the turn that started it, that it is under way
+        assert "one is in fatal: given up after 1 death" in reason, reason
+        assert "no ledger" in reason, reason
+        assert not status["healthy"]
+        return True
+
+    eventually(is_told)
     shown = site.cli("status")
     assert "fatal" in shown.stdout
     assert site.process

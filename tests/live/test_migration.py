@@ -15,6 +15,8 @@ from tests.nodes import TestVhost
 from tests.system import System
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.timeout(480)
+
 BACKLOG = 2_000
 LONG_BACKLOG = 10_000  # so that it takes some seconds, in which something can be killed
 RATE = 150  # messages a second of each publisher
@@ -77,12 +79,12 @@ def test_a_daemon_that_is_killed_at_any_moment_goes_on_where_it_was(system: Syst
     both = publishers(vhost.amqp_url, "orders", "events", "order.new", RATE)
     system.write(file_of("quorum"))
     for _ in range(3):
-        eventually(lambda: vhost.queues().keys() != {"orders"} or is_migrated(system, vhost, "quorum"), within=60)
+        eventually(lambda: vhost.queues().keys() != {"orders"} or is_migrated(system, vhost, "quorum"), within=90)
         moment = time.monotonic() + random.uniform(0, 0.5)
         eventually(lambda moment=moment: time.monotonic() > moment)
         system.kill()
         system.start()
-    eventually(lambda: is_migrated(system, vhost, "quorum"), within=90)
+    eventually(lambda: is_migrated(system, vhost, "quorum"), within=120)
     confirmed = set().union(*(publisher.stop() for publisher in both))
     assert_nothing_lost(vhost, confirmed, LONG_BACKLOG)
     assert not list((system.state / "migrations").glob("*.json"))
@@ -96,10 +98,16 @@ def test_a_broker_that_is_killed_while_messages_move_loses_none(
     begin(site, vhost, "classic", LONG_BACKLOG)
     both = publishers(vhost.amqp_url, "orders", "events", "order.new", RATE)
     site.write(file_of("quorum"))
-    eventually(lambda: moment in str(site.status()["queues"]["orders"]["reason"]), within=60)
+
+    def is_the_moment() -> bool:
+        """Or later: the earlier one lasts for three seconds, in which a busy daemon may say nothing."""
+        reason = str(site.status()["queues"]["orders"]["reason"])
+        return moment in reason or "moved" in reason
+
+    eventually(is_the_moment, within=60)
     vhost.node.kill()
     vhost.node.start()
-    eventually(lambda: is_migrated(site, vhost, "quorum"), within=75)
+    eventually(lambda: is_migrated(site, vhost, "quorum"), within=120)
     confirmed = set().union(*(publisher.stop() for publisher in both))
     assert_nothing_lost(vhost, confirmed, LONG_BACKLOG)
 
@@ -125,7 +133,7 @@ def test_refused_is_the_default_and_says_both_values_and_the_ways_out(system: Sy
     reason = held(system, "orders")["reason"]
     for part in ("'classic' at the broker", "'quorum' in the file", "on_change: migrate", "recreate-if-empty"):
         assert part in reason
-    assert vhost.queues()["orders"]["messages"] == 3
+    eventually(lambda: vhost.queues()["orders"].get("messages") == 3)
 
 
 def test_recreate_if_empty_waits_until_it_is_and_keeps_bindings(system: System, vhost: TestVhost) -> None:
@@ -150,7 +158,7 @@ def test_somebody_elses_consumer_holds_it_until_it_goes(system: System, vhost: T
         channel.basic_consume("orders", lambda *_: None)
         system.write(file_of("quorum"))
         assert "not ours use it" in held(system, "orders")["reason"]
-        assert vhost.queues().keys() == {"orders"}
+        eventually(lambda: vhost.queues().keys() == {"orders"})  # but for what was to hold its messages
         assert vhost.queues()["orders"]["type"] == "classic"
     assert system.post("/sync").status_code in (200, 202)
     eventually(lambda: is_migrated(system, vhost, "quorum"), within=60)
@@ -161,5 +169,5 @@ def test_what_the_broker_refuses_is_said_before_anything_is_moved(system: System
     begin(system, vhost, "classic", 5)
     system.write(file_of("classic", ", arguments: {x-max-priority: -1}"))
     assert "x-max-priority" in held(system, "orders")["reason"]
-    assert vhost.queues().keys() == {"orders"}
-    assert vhost.queues()["orders"]["messages"] == 5
+    eventually(lambda: vhost.queues().keys() == {"orders"})
+    eventually(lambda: vhost.queues()["orders"].get("messages") == 5)

@@ -20,12 +20,20 @@ class Skipped(Exception):
     """This cannot be done here and now; says why."""
 
 
+def kill(pid: int) -> None:
+    """It may end by itself in the moment between the look and this."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        raise Skipped(f"process {pid} has just ended") from None
+
+
 def kills_a_worker(world: World) -> str:
     alive = world.alive()
     if not alive:
         raise Skipped("no worker is alive")
     one = world.rng.choice(alive)
-    os.kill(one.pid, signal.SIGKILL)
+    kill(one.pid)
     return f"kill -9 of worker {one.pool}[{one.slot}], pid {one.pid}"
 
 
@@ -34,7 +42,7 @@ def kills_the_zygote(world: World) -> str:
     if not zygotes:
         raise Skipped("there is no zygote")
     pid = world.rng.choice(zygotes)
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     return f"kill -9 of the zygote, pid {pid}"
 
 

@@ -20,7 +20,7 @@ from tests.nodes import TestNode
 from tests.waiting import eventually
 
 EVERY = 1.5  # seconds from act to act in the mean
-CALM = 90.0  # seconds in which all must be well again
+CALM = 120.0  # seconds in which all must be well again
 
 
 @dataclass

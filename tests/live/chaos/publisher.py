@@ -30,7 +30,7 @@ class Publisher:
         """Returns when the last message is confirmed or given up."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(30)
+            self._thread.join(90)
             assert not self._thread.is_alive(), "the publisher hangs"
 
     def _run(self) -> None:

@@ -16,6 +16,7 @@ from tests.supervisor.support import fields
 EVERY = 0.25  # seconds between two looks
 RECENT = 5.0  # seconds in which the daemon must have taken in what the file says
 LASTING = 1.0  # seconds that too many must be seen: between two looks at different things, things change
+LOOKS = 4  # one after another that must see it: on a busy machine two looks may lie that far apart
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Watch:
         self._world = world
         self._asked: deque[tuple[float, dict[str, int]]] = deque()
         self._since: dict[str, float] = {}
+        self._seen: Counter[str] = Counter()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -70,19 +72,28 @@ class Watch:
         desired = self._desired()
         if desired is None:  # nobody there who could start one too many
             self._since.clear()
+            self._seen.clear()
             return
         self.looks += 1
+        for pool in self._since.keys() - alive.keys():
+            self._forget(pool)
         for pool, count in alive.items():
             self._judge(pool, count, max(desired.get(pool, 0), *(asked[pool] for _, asked in self._asked)), now)
 
     def _judge(self, pool: str, count: int, most: int, now: float) -> None:
         if count <= most:
-            self._since.pop(pool, None)
-        elif now - self._since.setdefault(pool, now) >= LASTING:
+            self._forget(pool)
+            return
+        self._seen[pool] += 1
+        if now - self._since.setdefault(pool, now) >= LASTING and self._seen[pool] >= LOOKS:
             alive = ", ".join(f"{one.pid} [{one.slot}]" for one in self._world.alive() if one.pool == pool)
             self._world.note(f"TOO MANY: {count} workers of {pool} that are not stopping, {most} wanted: {alive}")
             self.breaches.append(self._world.diary[-1])
             self._since[pool] = float("inf")  # told once, until it is over
+
+    def _forget(self, pool: str) -> None:
+        self._since.pop(pool, None)
+        self._seen.pop(pool, None)
 
     def stopping(self) -> set[int]:
         """Pids that were told to stop, as the daemon and its records have it."""

@@ -123,9 +123,9 @@ def start_time(pid: int) -> int | None:
 
 
 def read_born(out: Path) -> list[Born]:
-    """All that have entered themselves, in the order of their birth."""
+    """All that have entered themselves, in the order of their birth. A line that is being written is none yet."""
     try:
-        lines = (out / BORN).read_text().splitlines()
+        lines = (out / BORN).read_text().rpartition("\n")[0].splitlines()
     except FileNotFoundError:
         return []
     return [Born(*json.loads(line)) for line in lines]

@@ -12,6 +12,7 @@ from reconciler.actions import Delete, Held, Release
 from reconciler.diff import Change, PolicyUnwanted, QueueDiffers, QueueUnwanted
 from state.ledger import Owned, shape_of
 from state.observed import ObservedQueue
+from state.retries import rejected_of
 from state.topology import OUR_POLICIES
 from state.traits import DEAD_LETTER_KEY
 
@@ -78,11 +79,12 @@ def tied(unwanted: Collection[QueueUnwanted], changes: Iterable[Change] = ()) ->
             reason = f"it goes once policy {policies[0]} is gone"
             found[change.name] = Held(change.name, reason, change.seen.messages if change.seen else 0)
     for change in implied:
-        if change.name.startswith(f"{change.owned.of}.retry.") and (waiting := there[change.name].messages):
-            reason = (
-                f"{waiting} messages in {change.name} come back to it after their delay; it is tried again by itself"
-            )
-            found[str(change.owned.of)] = Held(str(change.owned.of), reason, waiting)
+        name, of, waiting = change.name, str(change.owned.of), there[change.name].messages
+        delayed = name.startswith(f"{of}.retry.")
+        if waiting and (delayed or name == rejected_of(of)):
+            when = "it after their delay" if delayed else "it"
+            reason = f"{waiting} messages in {name} come back to {when}; it is tried again by itself"
+            found[of] = Held(of, reason, waiting)
     return found
 
 

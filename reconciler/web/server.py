@@ -14,6 +14,7 @@ from reconciler.presence import CannotStart
 from reconciler.settings import Settings
 
 LATECOMERS = 0.2  # seconds in which those who have just connected may send their request before they are hung up on
+ROUNDS = 10  # of the loop after that: what came while the machine stalled is read first
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -52,9 +53,16 @@ class Server(uvicorn.Server):
         await self._leaving.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
+        """Nobody is accepted any more, and whoever was is answered.
+
+        A server that is closed at once hangs up on those whom asyncio has accepted and not handed over yet.
+        """
+        loop = asyncio.get_running_loop()
+        for listener in (one for server in self.servers for one in server.sockets):
+            loop.remove_reader(listener.fileno())
         await asyncio.sleep(LATECOMERS)
+        for _ in range(ROUNDS):
+            await asyncio.sleep(0)
         await super().shutdown(sockets)
 
     @contextlib.contextmanager

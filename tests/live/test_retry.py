@@ -257,18 +257,10 @@ def test_what_was_rejected_comes_back_when_the_retry_is_taken_out(site: Site) ->
     site.stop()
     site.send("orders.rejected", ["a", "b"])
     site.write("version: 1\nqueues:\n  other: {}\n")
-    back: list[str] = []
-    with pika.BlockingConnection(pika.URLParameters(site.vhost.amqp_url)) as connection:
-        # Before the daemon is there: once the queue is empty and nobody consumes it, it goes.
-        take = connection.channel().basic_consume
-        take("orders", lambda _, __, ___, body: back.append(body.decode()), auto_ack=True)
-        site.start(ready=False)
-
-        def all_are_back() -> bool:
-            connection.process_data_events(time_limit=0)
-            return back == ["a", "b"]
-
-        eventually(all_are_back, within=60)
+    site.start()
+    eventually(lambda: counts(site, "orders", "orders.rejected") == [2, 0], within=60)
+    assert sorted(bodies(site, "orders")) == ["a", "b"]
+    eventually(lambda: site.queues() == {"other"}, within=60)
 
 
 def test_bad_questions_are_answered(site: Site) -> None:

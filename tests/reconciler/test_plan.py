@@ -51,10 +51,11 @@ def implied(name: str, of: str = "q", **seen: Any) -> QueueUnwanted:
 
 
 class TestWhatRetriesImply:
-    def test_a_queue_stays_while_messages_come_back_to_it(self) -> None:
-        found = plan(unwanted(), implied("q.retry.1s", ready=3), implied("q.rejected"))
+    @pytest.mark.parametrize(("full", "empty"), [("q.retry.1s", "q.rejected"), ("q.rejected", "q.retry.1s")])
+    def test_a_queue_stays_while_messages_come_back_to_it(self, full: str, empty: str) -> None:
+        found = plan(unwanted(), implied(full, ready=3), implied(empty))
         assert found.actions == ()
-        assert "3 messages in q.retry.1s come back to it" in next(h.reason for h in found.held if h.name == "q")
+        assert f"3 messages in {full} come back to it" in next(h.reason for h in found.held if h.name == "q")
 
     def test_only_force_does_not_wait_for_them(self) -> None:
         changes = unwanted(), implied("q.retry.1s", ready=3)

@@ -131,11 +131,12 @@ async def serve(settings: Settings, at: BrokerAt, listener: socket.socket, stop:
         told = partial(tell_broker, context)
         running.insert(0, asyncio.create_task(keep(at.node, told), name="the watch on the embedded broker"))
     url = url_of(listener)
-    announce(settings, url, at.amqp_url, at.management_url)
+    announcing = asyncio.create_task(announce(settings, url, at.amqp_url, at.management_url), name="the announcement")
     log.info("{} → {}", settings.file, url)
     try:
         await until_stopped(stop, running)
     finally:
+        announcing.cancel()
         if not stop.renew:
             withdraw(settings)
         context.stopping.set()

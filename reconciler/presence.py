@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -10,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from loguru import logger as log
+
 from reconciler.errors import Permanent
 from reconciler.settings import Settings
 from state.file import write_atomically
+
+AGAIN_SECONDS = 2.0  # until another try to write daemon.json
 
 
 class CannotStart(Permanent):
@@ -50,8 +55,11 @@ def already_runs(settings: Settings) -> str:
     return f"a reconciler runs on {settings.state} already ({where}); stop it first, or set RECONCILER_STATE"
 
 
-def announce(settings: Settings, url: str, amqp_url: str, management_url: str | None) -> None:
-    """Tells the command line where the daemon and its broker are. The file holds a password: it is for its owner."""
+async def announce(settings: Settings, url: str, amqp_url: str, management_url: str | None) -> None:
+    """Tells the command line where the daemon and its broker are. The file holds a password: it is for its owner.
+
+    A full disk keeps nobody from reconciling: it is tried again until there is room.
+    """
     known: dict[str, Any] = {
         "pid": os.getpid(),
         "url": url,
@@ -59,11 +67,20 @@ def announce(settings: Settings, url: str, amqp_url: str, management_url: str | 
         "amqp_url": amqp_url,
         "management_url": management_url,
     }
-    write_atomically(settings.state / "daemon.json", json.dumps(known).encode())
+    path, told = settings.state / "daemon.json", False
+    while True:
+        try:
+            return write_atomically(path, json.dumps(known).encode())
+        except OSError as error:
+            if not told:
+                log.error("{} cannot be written, so the command line does not find us: {}", path, error.strerror)
+            told = True
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 def withdraw(settings: Settings) -> None:
-    (settings.state / "daemon.json").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a read-only disk; that this pid is gone says the same
+        (settings.state / "daemon.json").unlink(missing_ok=True)
 
 
 def known_daemon(state: Path) -> dict[str, Any] | None:

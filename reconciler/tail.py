@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,9 +101,18 @@ async def follow_one(http: httpx.AsyncClient, source: Source, after: int) -> Non
             await show_stream(answer, source.label)
 
 
+async def lines_of(answer: httpx.Response) -> AsyncIterator[str]:
+    """Ended by a line feed alone: httpx's own also ends them at U+2028 and the like, which a log may hold."""
+    rest = b""
+    async for data in answer.aiter_bytes():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace")
+
+
 async def show_stream(answer: httpx.Response, label: str) -> None:
     event = ""
-    async for line in answer.aiter_lines():
+    async for line in lines_of(answer):
         if line.startswith("event: "):
             event = line[7:]
         elif line.startswith("data: ") and event != "end":

@@ -9,6 +9,7 @@ _STAMP = re.compile(
     r"[\[(]?(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?\s?(Z|[+-]\d\d:?\d\d)?"
 )  # of ISO 8601 and of logging's own
 _FIELD = re.compile(r'"(?:time|timestamp|ts|@timestamp|asctime)"\s*:\s*(?:"([^"]{10,40})"|(\d{9,19}(?:\.\d{1,9})?))')
+END = 253402300800.0  # the year 10000, in which nothing can be shown; what is before 1970 is no time of a log either
 HEAD = 400  # characters in which a JSON line names its time
 
 
@@ -52,6 +53,7 @@ def _of_json(head: str) -> float | None:
 def _seconds(match: re.Match[str]) -> float | None:
     date, clock, fraction, zone = match.groups()
     try:
-        return datetime.fromisoformat(f"{date}T{clock}.{(fraction or '0')[:6]:0<6}{zone or ''}").timestamp()
+        found = datetime.fromisoformat(f"{date}T{clock}.{(fraction or '0')[:6]:0<6}{zone or ''}").timestamp()
     except (ValueError, OverflowError, OSError):
         return None
+    return found if 0 <= found < END else None

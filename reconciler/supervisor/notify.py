@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from reconciler.supervisor.report import parse
@@ -91,7 +92,8 @@ class NotifySocket:
             receiver.close()
         self._sockets.clear()
         if not self.address.startswith("@"):
-            Path(self.address).unlink(missing_ok=True)
+            with suppress(OSError):
+                Path(self.address).unlink(missing_ok=True)
 
 
 def _bound(address: str) -> socket.socket:

@@ -21,7 +21,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from reconciler.journal.parts import delete_log
-from state.processes import ObservedWorker, Pool, WorkerSpec, WorkerState
+from state.processes import LogRules, ObservedWorker, Pool, WorkerSpec, WorkerState
 
 KEPT_PER_POOL = 50
 KEPT_IN_ALL = 500
@@ -121,6 +121,10 @@ class Records:
         for old in [record for record in self._ended if now - (record.ended_at or now) > record.spec.log.max_age]:
             self._forget(old)
 
+    def rules(self) -> dict[Path, LogRules]:
+        """What is kept of the logs of those that have ended, by their log."""
+        return {Path(record.log_path): record.spec.log for record in self._ended}
+
     def given_up(self) -> dict[tuple[Pool, int], Record]:
         """The slots whose last process was the one with which they were given up."""
         last = {(record.spec.pool, record.slot): record for record in self._ended}
@@ -150,7 +154,7 @@ class Records:
         except OSError:
             return None
         except ValueError:
-            path.unlink(missing_ok=True)  # if its process lives, it is found by its environment
+            _remove(path)  # if its process lives, it is found by its environment
             return None
         self._lines[record.file_name] = data.count(b"\n")
         return record
@@ -165,15 +169,21 @@ class Records:
                 return True
         except OSError:
             pass
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         return False
 
     def _forget(self, record: Record) -> None:
         self._ended.remove(record)
-        (self._folder / record.file_name).unlink(missing_ok=True)
+        _remove(self._folder / record.file_name)
         log = Path(record.log_path)
         if log.is_relative_to(self._logs):
             delete_log(log)
+
+
+def _remove(path: Path) -> None:
+    """As far as the disk lets us: a read-only one refuses even what is not there."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def never_born(spec: WorkerSpec, slot: int, reason: str | None, restarts: int) -> Record:

@@ -13,6 +13,7 @@ from reconciler.journal.parts import PACKED, TEMPORARY, Part, log_name, older_pa
 from state.processes import LogRules
 
 TOTAL = 2 * 1024**3  # bytes of all logs of ended workers and all older files
+NO_RULES: Mapping[Path, LogRules] = {}
 FRESH = 30.0  # seconds in which a file may belong to a worker that we have yet to hear of
 
 
@@ -42,10 +43,15 @@ class _Log:
         return self.files[:-1]
 
 
-def tidy(logs: Path, living: Mapping[Path, LogRules], total: int = TOTAL) -> list[Path]:
+def tidy(
+    logs: Path, living: Mapping[Path, LogRules], total: int = TOTAL, ended: Mapping[Path, LogRules] = NO_RULES
+) -> list[Path]:
     """Removes what is over the bounds, and returns the files that wait to be packed."""
     now = time.time()
     kept = [log for folder in _folders(logs) for log in _logs(folder, living, now)]
+    for log in kept:
+        if not log.living:
+            log.rules = ended.get(log.path, log.rules)
     for log in kept:
         _remove(log, _surplus(log, now))
     _cut_to(total, kept, now)

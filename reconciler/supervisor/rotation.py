@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,11 +75,13 @@ class Rotation:
         reopen: Callable[[int], object],
         expire: Callable[[], object] = lambda: None,
         total: int = TOTAL,
+        ended: Callable[[], Mapping[Path, LogRules]] = dict,
     ) -> None:
         self._logs = logs
         self._reopen = reopen
         self._expire = expire
         self._total = total
+        self._ended = ended
         self._seen: dict[str, _Seen] = {}
         self._renamed: dict[Path, _Renamed] = {}
         self._quiet = Quiet(self._written)
@@ -129,7 +131,7 @@ class Rotation:
         self._expire()
         self._renamed = {path: renamed for path, renamed in self._renamed.items() if path.exists()}
         living = {Path(writer.log_path): writer.rules for writer in writers}
-        for path in await asyncio.to_thread(tidy, self._logs, living, self._total):
+        for path in await asyncio.to_thread(tidy, self._logs, living, self._total, self._ended()):
             self._packing.add(path)
 
     def look(self, writers: Iterable[Writer], now: float) -> None:
@@ -208,13 +210,15 @@ class Rotation:
             self._trim(log_of(path), renamed.keep)
 
     def _remind(self, writer: Writer) -> None:
-        """Its file was renamed, and it has not opened the name again: it could not, or was not asked before a crash."""
-        older = steady_parts(Path(writer.log_path))
-        if not older or older[-1].packed:
-            return
+        """Its file was renamed or removed, and it has not opened the name again: it could not, or was not asked yet."""
+        path = Path(writer.log_path)
+        with suppress(OSError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        older = steady_parts(path)
         if writer.reopens and hears_hangup(writer.pid):
             self._reopen(writer.pid)
-        self._still_held(older[-1].path, writer.rules.max_bytes)
+        if older and not older[-1].packed:
+            self._still_held(older[-1].path, writer.rules.max_bytes)
 
     def _still_held(self, path: Path, bound: int = LogRules().max_bytes) -> None:
         """A renamed file that somebody writes to: once it has grown too much since, it is bounded all the same."""

@@ -132,6 +132,7 @@ class Slot:
         report, record = self.process.report, self.process.record
         report.take(fields, time.time())
         self._settle()
+        self._bound_its_end(self.process)
         if report.ready != (record.ready_since is not None):
             self._turn(self.process)
 
@@ -145,6 +146,15 @@ class Slot:
     def observe(self) -> ObservedWorker:
         """As it is now."""
         return observed(self)
+
+    def _bound_its_end(self, process: Process) -> None:
+        """One that somebody else has told to stop has its grace, too, and no more."""
+        if self.draining or not process.alive:
+            return
+        if not process.report.stopping:
+            self._cancel_timer()
+        elif self._timer is None:
+            self._timer = self.shop.loop.call_later(process.record.spec.grace, process.kill)
 
     def _turn(self, process: Process) -> None:
         """It has become ready, or no longer is."""

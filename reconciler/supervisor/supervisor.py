@@ -20,6 +20,7 @@ from reconciler.errors import Permanent
 from reconciler.supervisor.cgroup import Cgroups
 from reconciler.supervisor.checkup import Checkup
 from reconciler.supervisor.event import Event
+from reconciler.supervisor.holders import hears_hangup
 from reconciler.supervisor.lingering import PATIENCE, Lingering
 from reconciler.supervisor.marker import owner_of
 from reconciler.supervisor.notify import NotifySocket
@@ -64,7 +65,9 @@ class Supervisor:
         self._zygotes: Zygotes | None = None
         self._cgroups: Cgroups | None = None
         self._checkup: Checkup | None = None
-        self._rotation = Rotation(self.logs, self._reopen_log, lambda: self._records.expire(time.time()))
+        self._rotation = Rotation(
+            self.logs, self._reopen_log, lambda: self._records.expire(time.time()), ended=self._records.rules
+        )
         self._rotating: asyncio.Task[None] | None = None
         self._given_up: dict[tuple[Pool, int], Record] = {}  # by an earlier daemon
         self._changed = asyncio.Event()
@@ -228,6 +231,8 @@ class Supervisor:
         for process in processes:
             slot = self._house(process)
             self._slots[slot.spec.pool, slot.index] = slot
+            if reopens(process.record) and hears_hangup(process.pid):
+                process.send(signal.SIGHUP)  # it then tells all that an idle one has no reason to tell again
             self._emit(Event("adopted", slot.spec.pool, slot.index, process.pid))
 
     def _drain(self, processes: Iterable[Process]) -> None:
@@ -258,8 +263,7 @@ class Supervisor:
         for slot in self._everyone():
             if slot.process and slot.process.alive:
                 record = slot.process.record
-                reopens = record.spec.module is not None and record.spec.limits.user is None
-                yield Writer(record.pid, record.log_path, slot.spec.log, reopens)
+                yield Writer(record.pid, record.log_path, slot.spec.log, reopens(record))
 
     def _reopen_log(self, pid: int) -> None:
         if (slot := self._workshop().by_pid.get(pid)) and slot.process:
@@ -298,6 +302,11 @@ class Supervisor:
                 while self._everyone():
                     self._changed.clear()
                     await self._changed.wait()
+
+
+def reopens(record: Record) -> bool:
+    """Whether it is of our runtime, and can open its log anew."""
+    return record.spec.module is not None and record.spec.limits.user is None
 
 
 def _lock(path: Path) -> int:

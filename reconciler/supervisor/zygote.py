@@ -104,13 +104,13 @@ class Zygote:
     def connect(self) -> None:
         """Raises OSError if nobody serves the socket."""
         client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        client.setblocking(False)  # one that is stuck, and was connected to often, would have us wait for ever
         try:
             with short(self.path) as address:
                 client.connect(address)
         except OSError:
             client.close()
             raise
-        client.setblocking(False)
         self._socket = client
         self._loop.add_reader(client.fileno(), self._read)
 
@@ -264,7 +264,8 @@ class Zygote:
     def _lose(self) -> None:
         self._disconnect()
         self.dead = True
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
         self.ready.set()
         for answer in self._asked.values():
             if not answer.done():

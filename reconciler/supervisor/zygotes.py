@@ -197,8 +197,9 @@ class Zygotes:
 
 
 def _remove(zygote: Zygote) -> None:
-    zygote.path.unlink(missing_ok=True)
-    zygote.log.unlink(missing_ok=True)
+    for path in (zygote.path, zygote.log):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def bare(environment: Mapping[str, str]) -> dict[str, str]:

@@ -146,6 +146,8 @@ def test_it_stops_in_time_and_says_so(tmp_path: Path) -> None:
         ('{"time": "yesterday"}', None),
         ('{"x": 1}', None),
         ("2026-13-45T99:99:99Z x", None),
+        ("9999-12-31T23:59:59-05:00 never", None),
+        ("0001-01-01T00:00:00+01:00 Go's zero time", None),
         ("  File x", None),
         ("", None),
     ],

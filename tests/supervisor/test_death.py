@@ -180,3 +180,14 @@ def test_how_one_ended_is_seen_before_it_is_reaped(how: str, code: int) -> None:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert proc.code_of_zombie(child.pid) == code
     assert proc.code_of_zombie(child.pid) is None
+
+
+async def test_a_record_that_cannot_be_filed_keeps_no_slot_empty(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(spec(), 0)
+        await async_eventually(lambda: it.state() is WorkerState.READY)
+        pid = it.worker().pid
+        (record,) = (tmp_path / "processes").glob("*.json")
+        record.with_suffix(".tmp").mkdir()  # it can be neither written nor removed, as on a read-only disk
+        os.kill(pid or 0, signal.SIGKILL)
+        await async_eventually(lambda: it.state() is WorkerState.READY and it.worker().pid != pid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from reconciler.journal.parts import STEP
 from reconciler.supervisor.records import Record, Records
 from reconciler.supervisor.retention import tidy
-from state.processes import LogRules
-from tests.supervisor.support import spec
+from state.processes import LogRules, WorkerState
+from tests.supervisor.support import POOL, spec, supervised
+from tests.waiting import async_eventually
 
 KB = 1024
 DAY = 86400.0
@@ -123,3 +125,15 @@ def test_a_look_at_the_whole_folder_is_quick(tmp_path: Path, count: int) -> None
     spent = time.process_time() - began
     print(f"{spent:.4f} s for {6 * count} files")
     assert spent < 0.5
+
+
+async def test_the_log_of_one_that_has_ended_is_kept_as_its_file_said(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(replace(spec(), log=LogRules(keep=9, max_age=90 * DAY)), 0)
+        await async_eventually(lambda: it.state() is WorkerState.READY)
+        log = Path(it.worker().log_path or "")
+        files = [older(log, number, age=40 * DAY) for number in range(8)]
+        it.supervisor.stop_worker(POOL, 0)
+        await async_eventually(lambda: it.supervisor.history())
+        await it.supervisor._rotation.tidy(it.supervisor._writers())
+        assert all(file.exists() for file in files)

@@ -378,6 +378,14 @@ async def test_a_silent_one_whose_file_is_renamed_is_asked_to_open_the_name_agai
     assert_numbered(content_of(path), count=10)
 
 
+async def test_a_log_that_somebody_removed_is_opened_again(tmp_path: Path) -> None:
+    path = log_in(tmp_path)
+    with process(path, REOPENS + writes(0, 10, 0.01)) as child, rotating(tmp_path, writer(child, path, ALL)):
+        await async_eventually(lambda: line_of(9) in path.read_bytes())
+        path.unlink()
+        await async_eventually(path.exists)
+
+
 def test_a_worker_that_ended_meanwhile_is_no_trouble(tmp_path: Path) -> None:
     path = log_in(tmp_path)
     with process(path, "pass") as child:

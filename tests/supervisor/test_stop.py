@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -116,3 +117,35 @@ async def test_close_with_less_grace(tmp_path: Path) -> None:
     began = time.perf_counter()
     await supervisor.close(grace=0.2)
     assert time.perf_counter() - began < 50, "its own grace is longer"
+
+
+HUNG = """
+def stop(*_):
+    tell('STOPPING=1')
+    time.sleep(3600)
+signal.signal(signal.SIGTERM, stop)
+tell('READY=1')
+wait()
+"""
+
+
+async def test_one_that_somebody_else_told_to_stop_has_its_grace_and_no_more(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(spec(TELL + HUNG, grace=0.5), 0)
+        await async_eventually(lambda: it.state() is WorkerState.READY)
+        pid = it.worker().pid
+        assert pid
+        os.kill(pid, signal.SIGTERM)
+        await async_eventually(lambda: it.worker().pid != pid and it.state() is WorkerState.READY)
+        assert it.worker().restarts == 1
+
+
+async def test_one_that_takes_its_word_back_goes_on(tmp_path: Path) -> None:
+    doubts = "tell('STOPPING=1'); time.sleep(0.2); tell('READY=1\\nSTOPPING=0')\nwait()\n"
+    async with supervised(tmp_path) as it:
+        it.supervisor.start_worker(spec(TELL + "tell('READY=1')\n" + doubts, grace=1.0), 0)
+        await async_eventually(lambda: it.state() is WorkerState.READY)
+        pid = it.worker().pid
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+        assert it.worker().pid == pid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
@@ -19,7 +20,7 @@ import pytest
 import workers
 from reconciler.supervisor import proc, zygotes
 from reconciler.supervisor.marker import MARKER, owner_of, read_mark
-from reconciler.supervisor.zygote import short
+from reconciler.supervisor.zygote import Zygote, short
 from state.processes import Limits, ObservedWorker, Pool, WorkerSpec, WorkerState
 from tests.nodes import TestVhost
 from tests.supervisor.support import Running, fields, is_gone, log_of, supervised
@@ -534,3 +535,20 @@ def test_the_room_for_a_title_is_not_shown(make: Callable[..., WorkerSpec]) -> N
     assert one.key == other.key, "a queue's name is no part of the image"
     assert image_of(make(GREETING="x")).key != one.key
     assert image_of(make("# other code\n")).key != one.key
+
+
+async def test_one_that_answers_no_more_holds_up_no_daemon(tmp_path: Path) -> None:
+    """Each start leaves a connection in its queue, which is full some day."""
+    path = tmp_path / "x.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stuck:
+        stuck.bind(str(path))
+        stuck.listen(8)
+        refused = 0
+        for _ in range(12):
+            zygote = Zygote(path, asyncio.get_running_loop(), lambda *_: None)
+            try:
+                zygote.connect()
+            except OSError:
+                refused += 1
+            zygote.close()
+        assert refused

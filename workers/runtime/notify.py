@@ -118,6 +118,10 @@ class Reporter:
             else:
                 self._arm(wait)
 
+    def again(self) -> None:
+        """Another supervisor may be there, which knows nothing of what was told."""
+        self._send()
+
     def last_words(self) -> None:
         """The worker ends: what has changed in its last second is told now or never."""
         if self._text() != self._sent:

@@ -89,6 +89,7 @@ class Wire:
         came = self._signals.take()
         if REOPEN in came:
             self._log.reopen()
+            self._reporter.again()
         if came & STOP and not self.stopping:
             logger.info("told to stop: finishing the message in hand")
             self._stop()

@@ -205,7 +205,7 @@ def assemble(settings: Settings, at: BrokerAt) -> tuple[Context, Supervisor, Wat
         recorder.turned(turn, results)
         desired = turn.reading.in_force.desired
         owned = ledger.owned(turn.broker.identity) if turn.broker else {}
-        going = owned.keys() - desired.all_queues().keys()
+        going = {name for name, ours in owned.items() if ours.counts} - desired.all_queues().keys()
         context.desk.follow(desired, {name: turn.queues[name].messages for name in going & turn.queues.keys()})
 
     loop.observer = on_turn

@@ -12,7 +12,6 @@ from reconciler.actions import Delete, Held, Release
 from reconciler.diff import Change, PolicyUnwanted, QueueDiffers, QueueUnwanted
 from state.ledger import Owned, shape_of
 from state.observed import ObservedQueue
-from state.retries import rejected_of
 from state.topology import OUR_POLICIES
 from state.traits import DEAD_LETTER_KEY
 
@@ -81,7 +80,7 @@ def tied(unwanted: Collection[QueueUnwanted], changes: Iterable[Change] = ()) ->
     for change in implied:
         name, of, waiting = change.name, str(change.owned.of), there[change.name].messages
         delayed = name.startswith(f"{of}.retry.")
-        if waiting and (delayed or name == rejected_of(of)):
+        if waiting and (delayed or change.owned.counts):
             when = "it after their delay" if delayed else "it"
             reason = f"{waiting} messages in {name} come back to {when}; it is tried again by itself"
             found[of] = Held(of, reason, waiting)

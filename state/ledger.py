@@ -31,12 +31,14 @@ class Owned:
     protect: bool = False  # the entry may only go after the flag went
     shape: str | None = None  # what we made, as `shape_of` says it; None: not known
     doubtful: str | None = None  # why nobody knows whether it is still ours
+    counts: bool = False  # it was made for what is rejected: the daemon empties it
 
     @classmethod
     def as_wanted(cls, queue: Queue) -> Owned:
         """What is to be remembered of it now."""
         of = queue.of if isinstance(queue, Implied) else None
-        return cls(queue.on_remove, of, queue.protect, shape_of(queue.type, queue.durable, queue.broker_arguments()))
+        shape = shape_of(queue.type, queue.durable, queue.broker_arguments())
+        return cls(queue.on_remove, of, queue.protect, shape, counts=isinstance(queue, Implied) and queue.counts)
 
 
 def shape_of(kind: str, durable: bool, arguments: Mapping[str, Any]) -> str:

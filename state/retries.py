@@ -26,6 +26,7 @@ class Implied(Queue):
     """A queue that is there for the sake of another, `of`."""
 
     of: QueueName
+    counts: bool = False  # what is rejected lies here until the daemon has counted it
 
 
 def dead_letter_of(name: str, queue: Queue) -> str | None:
@@ -61,7 +62,7 @@ def implied_by(name: str, queue: Queue) -> Iterator[tuple[str, Implied]]:
     if (dead := dead_letter_of(name, queue)) is not None:
         yield dead, Implied(of=name, on_remove=on_remove)
     if queue.retry is not None:
-        yield rejected_of(name), Implied(of=name, on_remove=on_remove)
+        yield rejected_of(name), Implied(of=name, on_remove=on_remove, counts=True)
         for delayed, delay in zip(delay_queues(name, queue.retry), queue.retry.delays, strict=True):
             back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": name}
             arguments = {"x-message-ttl": milliseconds(delay), **back, **LOSES_NONE}
@@ -118,6 +119,8 @@ def check(queues: Mapping[str, Queue]) -> None:
     for name, queue in queues.items():
         if dead_letter_of(name, queue) == name:
             raise fault("rejected messages would come back at once (name another)", name, "dead_letter")
+        if queue.retry is not None and queue.dead_letter in (rejected_of(name), *delay_queues(name, queue.retry)):
+            raise fault("messages that are to be tried again go there (name another)", name, "dead_letter")
         for implied, _ in implied_by(name, queue):
             if len(implied.encode(errors="replace")) > MAX_NAME_BYTES:
                 raise fault(f"its queue …{implied[-30:]} would have over {MAX_NAME_BYTES} bytes (a shorter name)", name)

@@ -42,7 +42,7 @@ def ways_of(desired: Desired) -> dict[str, Ways]:
 def leftovers(names: Mapping[str, int], desired: Desired) -> dict[str, Ways]:
     """Of queues that have no retry any more: what was rejected before goes to their dead letters, or back to them.
 
-    `names`: the queues of ours that are to go, with the number of their messages.
+    `names`: the queues that we made for what is rejected and that are to go, with the number of their messages.
     """
     found = {}
     for name, messages in names.items():
@@ -95,6 +95,7 @@ class Router:
     async def _routed(self, name: str) -> Any:
         """Each message that was sent on."""
         reader = await Reader.open(self._link, name)
+        sender: Sender | None = None
         try:
             sender = await Sender.open(self._link)
             while True:
@@ -108,6 +109,8 @@ class Router:
                 reader.ack(taken)
                 yield taken
         finally:
+            if sender is not None:
+                sender.close()
             await reader.close()
 
     async def _send_on(self, taken: Taken, ways: Ways, sender: Sender) -> None:

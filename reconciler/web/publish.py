@@ -21,6 +21,7 @@ GAP_SECONDS = 4.0  # for a queue to be there again while it is migrated
 
 # RabbitMQ 4's default. One message that is too large closes the channel, and takes the confirms of all others along.
 MAX_MESSAGE = 16 * 1024 * 1024
+MAX_PROPERTIES = 120 * 1024  # they travel in one frame; over a larger one RabbitMQ closes the connection
 KNOWN_FIELDS = ("message", "headers", "priority", "expiration")
 
 
@@ -31,6 +32,8 @@ async def publish(request: Request) -> Response:
         raise invalid("message", "this field is missing (any JSON)")
     message_id, now = str(uuid.uuid4()), datetime.now(UTC)
     properties = message_properties(body, message_id, now)
+    if (size := sum(map(len, properties.encode()))) > MAX_PROPERTIES:
+        raise invalid("headers", f"they have {size:,} bytes on the wire (at most {MAX_PROPERTIES:,}; use the message)")
     if len(name.encode(errors="replace")) > 255 or not name:
         raise ApiError(404, "there is no queue of that name (names have 1 to 255 bytes)")
     content = {"message": body["message"], "timestamp": now.isoformat(), "message_id": message_id}
@@ -75,6 +78,8 @@ def headers_of(value: Any) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise invalid("headers", "this is an object of names and values")
     for name, content in value.items():
+        if name in ("CC", "BCC") and not isinstance(content, list):
+            raise invalid(f"headers.{name}", "RabbitMQ takes this as a list of routing keys, and as nothing else")
         check_header(f"headers.{name}", name, content, depth=0)
     if len(json.dumps(value)) > 100_000:
         raise invalid("headers", "they are over 100,000 bytes (put it into the message)")

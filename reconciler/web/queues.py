@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.diff import Properties, compare
+from reconciler.errors import Temporary
 from reconciler.machine import faults_here
 from reconciler.turn import Turn
 from reconciler.web.answers import ApiError, answer, flag_of, invalid, read_json, text_field, valid_text, wait_of
@@ -151,8 +152,13 @@ async def clear(request: Request) -> Response:
     if not stopped:
         text = f"Queue {name}: its workers are still finishing, so nothing was removed yet (clear it again then)"
         return answer(body | {"message": text}, 202)
-    async with asyncio.timeout(max(5.0, deadline - time.monotonic())):
-        body["messages_removed"] = await context.loop.broker.purge(name)
+    try:
+        async with asyncio.timeout(max(5.0, deadline - time.monotonic())):
+            body["messages_removed"] = await context.loop.broker.purge(name)
+    except TimeoutError:
+        raise Temporary(
+            f"the broker did not say in time whether queue {name} was cleared; its workers are stopped (clear it again)"
+        ) from None
     return answer(body)
 
 

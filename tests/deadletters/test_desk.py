@@ -12,14 +12,15 @@ from typing import Any
 import pika
 import pytest
 
-from reconciler.deadletters import Desk, Order, Progress, redrive
+from reconciler.broker.raw import RawProperties, join, table_of
+from reconciler.deadletters import Desk, Order, Progress, redrive, router
 from reconciler.deadletters import desk as module
 from reconciler.deadletters.places import Place
 from reconciler.errors import Refused
 from reconciler.events import Events
 from tests.nodes import TestVhost
 from tests.waiting import async_eventually
-from workers.runtime.failure import Cause, failed_copy
+from workers.runtime.failure import Cause, Ways, failed_copy
 
 DEAD, HERE = Place("dead"), Place("dead", "q")
 
@@ -301,3 +302,40 @@ def test_a_fraction_survives_the_way_through_pika() -> None:
     assert decode_table(b"".join(pieces), 0)[0] == table
     single = b"\x00\x00\x00\x07\x01xf" + struct.pack(">f", 0.5)
     assert decode_table(single, 0)[0] == {"x": 0.5}
+
+
+async def test_a_moment_beyond_dates_is_shown_and_kept(vhost: TestVhost, bench: Bench) -> None:
+    bench.queues("dead", "q")
+    at = (b"at", b"T", struct.pack(">Q", 1_700_000_000_000))  # a sender that counts in milliseconds
+    headers = table_of([at, (b"x-reconciler-queue", b"S", b"\0\0\0\1q")])
+    bench.channel.basic_publish("", "dead", b"x", RawProperties(join({"headers": headers, "delivery_mode": b"\2"})))
+    async with desk_at(vhost) as desk:
+        found = await desk.look(DEAD, 100)
+        assert found["groups"][0]["sample"]["headers"]["at"] == 1_700_000_000_000
+        assert (await moved(desk, DEAD)).moved == 1
+    ((properties, _, _),) = bench.take("q")
+    assert properties.headers["at"] == 1_700_000_000_000
+
+
+async def test_a_router_that_tries_for_long_keeps_no_channels(
+    vhost: TestVhost, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(router, "LONGEST_WAIT", 0.01)
+    bench.queues("q.rejected", "q")
+    bench.queues("q.dead", max_length=0, overflow="reject-publish")
+    bench.channel.basic_publish("", "q.rejected", b"x", pika.BasicProperties(delivery_mode=2))
+    tries, really = [], router.Router._send_on
+
+    async def send_on(self: Any, *arguments: Any) -> None:
+        tries.append(arguments)
+        await really(self, *arguments)
+
+    monkeypatch.setattr(router.Router, "_send_on", send_on)
+    routing = router.Router(vhost.amqp_url)
+    routing.follow({"q.rejected": Ways("q", 3, ("q.retry.1s",), "q.dead")})
+    try:
+        await async_eventually(lambda: len(tries) > 20)
+        assert len(routing._link._connection._channels) < 6  # type: ignore[union-attr]
+    finally:
+        await routing.close()

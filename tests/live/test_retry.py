@@ -288,3 +288,40 @@ def test_bad_questions_are_answered(site: Site) -> None:
     done = site.post("/queue/redrive/orders", {"message_ids": ["x"]}, wait=60).json()
     assert (done["moved"], done["left"]) == (0, 1)
     assert done["why"][0]["message_ids"] == ["x"]
+
+
+def test_queues_that_are_only_called_so_keep_their_messages(site: Site) -> None:
+    """Of the user's own, and where others are dead-lettered: what is in them is nobody's to send back."""
+    own = "  pay: {}\n  pay.rejected: {}\n"
+    site.write(f"version: 1\nqueues:\n{own}  own: {{dead_letter: own.rejected}}\n  other: {{}}\n")
+    site.start()
+    site.settled()
+    site.send("pay.rejected", ["a", "b"])
+    site.send("own.rejected", ["c"])
+    site.write("version: 1\nqueues:\n  pay: {}\n  own: {}\n  other: {}\n")
+    eventually(lambda: {"pay.rejected", "own.rejected"} <= {held["queue"] for held in holds(site)}, within=60)
+    number = site.status()["last_reconcile"]["at"]
+    eventually(lambda: site.post("/sync", wait=1) and site.status()["last_reconcile"]["at"] != number)
+    assert counts(site, "pay", "pay.rejected", "own", "own.rejected") == [0, 2, 0, 1]
+
+
+def holds(site: Site) -> list[dict[str, Any]]:
+    return list((site.status()["held"] or {"actions": []})["actions"])
+
+
+@pytest.mark.parametrize("taken", ["q.rejected", "q.retry.100ms"])
+def test_dead_letters_go_nowhere_where_they_would_be_tried_again(site: Site, taken: str) -> None:
+    site.write(f"version: 1\nqueues:\n  q: {{retry: {{attempts: 2, delays: [100ms]}}, dead_letter: {taken}}}\n")
+    answer = site.cli("validate")
+    assert answer.returncode == 1
+    assert "messages that are to be tried again go there (name another)" in answer.stdout + answer.stderr
+
+
+def test_publish_refuses_headers_over_which_rabbitmq_would_close(site: Site) -> None:
+    site.write("version: 1\nqueues:\n  q: {}\n")
+    site.start()
+    site.settled()
+    for headers in ({"CC": "x"}, {"BCC": 5}, {"CC": None}, {"a": [1] * 33_000}):
+        answer = site.post("/queue/publish/q", {"message": 1, "headers": headers})
+        assert answer.status_code == 422, answer.text
+    assert site.post("/queue/publish/q", {"message": 1, "headers": {"CC": ["q"]}}).status_code == 200

@@ -47,7 +47,7 @@ def removes(count: int, owned: int, **context: Any) -> Plan:
 
 
 def implied(name: str, of: str = "q", **seen: Any) -> QueueUnwanted:
-    return QueueUnwanted(name, Owned(of=of), there(name, **seen))
+    return QueueUnwanted(name, Owned(of=of, counts=name == f"{of}.rejected"), there(name, **seen))
 
 
 class TestWhatRetriesImply:

@@ -71,8 +71,8 @@ class Detour:
         queue = self._ways.after(failures_of(properties.headers) + 1)
         if queue is None:
             return None
-        error = error or sys.exception()  # a handler that rejects in its `except`
-        said = told(error) if error else {}
+        error = sys.exception() if error is None else error  # a handler that rejects in its `except`
+        said = {} if error is None else told(error)
         cause = Cause(time.time(), worker=self._worker, pid=os.getpid(), host=self._host, **said)
         try:
             came = method.exchange, method.routing_key

@@ -168,7 +168,10 @@ def told(error: BaseException) -> dict[str, str]:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     frames = error.__traceback__
     own = frames.tb_next if frames and frames.tb_next else frames  # the first is the runtime's
-    trace = "".join(traceback.format_exception(kind, error, own))
+    try:
+        trace = "".join(traceback.format_exception(kind, error, own))
+    except Exception:  # its own __getattr__, or what is in it, may be anything
+        trace = "".join(traceback.format_tb(own))
     return {
         "exception": bounded(name, 255),
         "message": bounded(words_of(error), MOST_TEXT),

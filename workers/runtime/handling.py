@@ -57,6 +57,15 @@ def handle(worker: BaseWorker, wire: Wire, method: Basic.Deliver, properties: Ba
         logger.opt(exception=error).warning("message {} goes back to the queue: {}", tag, error)
         return BACK
     except BaseException as error:  # asyncio.CancelledError is no Exception
-        logger.opt(exception=error).error("message {} failed: {}: {}", tag, type(error).__name__, words_of(error))
+        say_failed(tag, error)
         return Outcome("reject", error=error)
     return REJECT if result is False else ACK
+
+
+def say_failed(tag: int, error: BaseException) -> None:
+    """With its traceback, unless the exception is such that none can be made: it has failed all the same."""
+    words = tag, type(error).__name__, words_of(error)
+    try:
+        logger.opt(exception=error).error("message {} failed: {}: {}", *words)
+    except Exception:  # its own __getattr__ or __str__ may raise anything, and loguru's report of that trips again
+        logger.error("message {} failed: {}: {}", *words)

@@ -145,6 +145,7 @@ class Publisher:
                 continue
             first.error = None
             try:
+                self._refuse_too_large(first.properties)
                 self._channel.basic_publish(
                     first.exchange, first.routing_key, first.body, first.properties, first.mandatory
                 )
@@ -152,6 +153,14 @@ class Publisher:
                 return
             except Exception as error:
                 self._end_first(error)
+
+    def _refuse_too_large(self, properties: BasicProperties | None) -> None:
+        """They travel in one frame. Over one that is larger the broker closes the connection, over and over."""
+        if properties is None or not properties.headers or self._link is None:
+            return
+        size, most = sum(map(len, properties.encode())), self._link.connection.params.frame_max - 20
+        if size > most:
+            raise ValueError(f"the message's headers and properties have {size:,} bytes (RabbitMQ takes {most:,} here)")
 
     def _end_first(self, error: BaseException | None = None) -> None:
         if self._waiting:

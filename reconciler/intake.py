@@ -103,6 +103,11 @@ class Intake:
         except OSError as error:  # a full disk must not keep a good file out of force
             log.warning("{} cannot be written: {}", self._last_good, error.strerror)
 
+    @property
+    def writes(self) -> int:
+        """How many writes of ours there were."""
+        return self._file.writes
+
     async def read(self) -> Reading:
         """One look at the file. Puts it in force if nothing speaks against it."""
         write, before, looked_at = self._file.writes, self._look(), time.time()

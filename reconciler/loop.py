@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -76,6 +76,7 @@ class Loop:
         self._drifting = Drifting(ledger, events, witness)
         self._planner = Planner(broker, supervisor, ledger, runtime, self._drifting, pauses or Pauses(), migrations)
         self._triggers: list[str] = ["file"]
+        self._leaving: set[str] = set()  # what an edit is just taking out of the file
         self._woken = asyncio.Event()
         self._turned = asyncio.Condition()
 
@@ -168,6 +169,8 @@ class Loop:
         return self._assessed(reading, review.broker, error, review.plan, {}, {}, review.workers), review
 
     async def turn(self, trigger: str, started: float) -> Turn:
+        with suppress(OSError):  # the disk may be full still; what was released must not be ours after a restart
+            self.ledger.save_again()
         requests = dict(self.ledger.requests)
         reading = await self.intake.read()
         planner, in_force = self._planner, reading.in_force
@@ -277,9 +280,28 @@ class Loop:
         return Turn(self.started, reading, plan, seen, assess(seen, plan, last, commit=None))
 
     def _drop_met_requests(self, reading: Reading, requests: Mapping[str, bool]) -> None:
-        """A deletion asked for by name is over once the file lists the queue again."""
-        if reading.current:
-            self.ledger.drop_requests(requests.keys() & reading.in_force.desired.all_queues().keys())
+        """A deletion asked for by name is over once the file lists the queue again, and not because it did just now."""
+        if reading.current and reading.write == self.intake.writes:
+            there = requests.keys() & reading.in_force.desired.all_queues().keys()
+            self.ledger.drop_requests(there - self._leaving)
+
+    @contextmanager
+    def asked_to_delete(self, name: str, force: bool) -> Iterator[None]:
+        """Around the edit that takes a queue out: a turn that sees it knows why, or it would forget what is kept.
+
+        Asked for by nobody if the file does not take the edit.
+        """
+        known = self.ledger.requests.get(name)
+        self._leaving.add(name)
+        try:
+            self.ledger.request(name, force)
+            yield
+        except BaseException:  # also when the daemon stops amid it
+            with suppress(OSError):  # a turn tries again to put it on disk
+                self.ledger.drop_requests({name}) if known is None else self.ledger.request(name, known)
+            raise
+        finally:
+            self._leaving.discard(name)
 
     async def _pause(self, turn: Turn | None) -> None:
         next_retry = self._planner.attempts.next_retry() - time.monotonic()

@@ -87,6 +87,11 @@ class Holdings:
         return self.size != before
 
     @property
+    def entries(self) -> int:
+        """How many queues have, or had, an entry of their own in the file."""
+        return sum(owned.of is None for owned in self.queues.values())
+
+    @property
     def size(self) -> int:
         return len(self.queues) + len(self.exchanges) + len(self.bindings) + len(self.policies)
 
@@ -101,6 +106,7 @@ class Ledger:
     clusters: dict[str, str] = field(default_factory=dict)  # which cluster each broker was, as `meet` says
     serial: int = 0  # how often it was written
     reached: dict[str, Reached] = field(default_factory=dict)  # by broker: see `reconciler.reached`
+    unsaved: bool = False  # does the disk not know yet what stands here?
     broken: str | None = None  # why the file on disk could not be used, or not be believed
 
     @classmethod
@@ -201,7 +207,7 @@ class Ledger:
     def claim_all(self, broker: str, new: Holdings) -> None:
         """Remembers `new` as ours, on disk before it returns. Called before anything is made, so that a crash
         between the two leaves something that is known to be ours."""
-        if new in self.holdings(broker):
+        if new in self.holdings(broker) and not self.unsaved:
             return
         self.brokers.setdefault(broker, Holdings()).add(new)
         self.save()
@@ -220,7 +226,7 @@ class Ledger:
 
     def release_all(self, broker: str, old: Holdings) -> None:
         """Forgets what is gone, or is not to be ours any more."""
-        if self.holdings(broker).drop(old):
+        if self.holdings(broker).drop(old) or self.unsaved:
             self.save()
 
     def request(self, name: str, force: bool) -> None:
@@ -244,6 +250,7 @@ class Ledger:
         return sum(held.size for held in self.brokers.values()) < 1000
 
     def save(self) -> None:
+        self.unsaved = True
         self.serial = max(self.serial, self.last_serial()) + 1
         data: dict[str, Any] = {"version": 1, "serial": self.serial, "brokers": {}, "requests": self.requests}
         data["clusters"] = self.clusters
@@ -261,6 +268,12 @@ class Ledger:
                     data.setdefault(kind, {})[broker] = found
         write_atomically(self.path, json.dumps(data, indent=1 if self._is_small else None, ensure_ascii=False).encode())
         self._counter.write_text(str(self.serial))
+        self.unsaved = False
+
+    def save_again(self) -> None:
+        """What a full disk has not taken."""
+        if self.unsaved:
+            self.save()
 
 
 def _written(owned: Owned) -> dict[str, Any]:

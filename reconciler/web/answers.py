@@ -175,6 +175,8 @@ def as_api_error(error: Exception) -> ApiError | None:
             return ApiError(503, str(error))
         case HTTPException():
             return http_error(error)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG | errno.EROFS):
+            return ApiError(507, f"the state folder cannot be written: {error.strerror} (free some disk)")
     return None
 
 
@@ -200,5 +202,6 @@ ERRORS: tuple[type[Exception], ...] = (
     Temporary,
     HTTPException,
     RecursionError,
+    OSError,
     Exception,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,8 +13,9 @@ from reconciler.web.context import Context, Write, context_of, writes_file
 from reconciler.web.edits import no_such_queue, remove_queue
 from reconciler.web.queues import refuse_migrating, refuse_protected
 from state.desired import Desired
-from state.ledger import Holdings
+from state.ledger import Holdings, Owned
 from state.observed import binding_of
+from state.retries import all_implied
 from state.topology import OUR_POLICIES
 
 
@@ -23,13 +26,12 @@ async def forget(request: Request) -> Response:
     for key in await read_json(request, optional=True):
         raise invalid(key, "unknown field (this takes none)")
     desired = await context.loop.intake.newest()
-    is_listed, ours = name in desired.queues, name in context.loop.ledger.queue_names()
-    if not is_listed and not ours:
+    if name not in desired.queues and name not in context.loop.ledger.queue_names():
         raise no_such_queue(name)
     refuse_protected(name, desired, context)
     refuse_implied(name, desired)
     refuse_migrating(name, context)
-    write = await given_up(name, is_listed, request)
+    write = await given_up(name, desired, request)
     done = await write.converged(lambda turn: is_forgotten(turn, name, context), seconds)
     context.events.tell("action", f"queue {name} is not ours any more", queue=name)
     text = "is not ours any more; it stays at the broker as it is"
@@ -37,29 +39,38 @@ async def forget(request: Request) -> Response:
     return answer(body, 200 if done else 202)
 
 
-async def given_up(name: str, is_listed: bool, request: Request) -> Write:
+async def given_up(name: str, desired: Desired, request: Request) -> Write:
     """What the ledger forgets is remembered again if the file does not take the edit."""
     context = context_of(request)
-    ledger, before = context.loop.ledger, of_queue(name, context)
-    release(before, name, context)
-    if not is_listed:
-        return Write(context, context.loop.intake.in_force.revision, context.file.writes)
+    ledger, before = context.loop.ledger, of_queue(name, desired, context)
     try:
+        release(before, name, context)
+        if name not in desired.queues:
+            return Write(context, context.loop.intake.in_force.revision, context.file.writes)
         return await context.write(remove_queue(name), request)
     except BaseException:  # also when the daemon stops amid it
-        for broker, held in before.items():
-            ledger.claim_all(broker, held)
+        with suppress(OSError):  # a turn tries again to put it on disk
+            for broker, held in before.items():
+                ledger.claim_all(broker, held)
         raise
 
 
-def of_queue(name: str, context: Context) -> dict[str, Holdings]:
-    """What is ours of it at each broker: with its bindings and the policy of its own keys, which are to stay, too."""
+def of_queue(name: str, desired: Desired, context: Context) -> dict[str, Holdings]:
+    """What is ours of it at each broker: with its bindings and the policy of its own keys, which are to stay, too; and
+    with what it rejects to, unless another queue does, too."""
+    others = desired.queues.keys() | all_implied({n: q for n, q in desired.queues.items() if n != name})
     found = {}
     for broker, held in context.loop.ledger.brokers.items():
-        queues = {name: held.queues[name]} if name in held.queues else {}
+        stay = {n for n, owned in held.queues.items() if stays_with(owned, n, name) and n not in others}
+        queues = {n: held.queues[n] for n in {name, *stay} & held.queues.keys()}
         bindings = {key for key in held.bindings if binding_of(key).destination == name}
         found[broker] = Holdings(queues, {}, bindings, held.policies & {OUR_POLICIES + name})
     return found
+
+
+def stays_with(owned: Owned, implied: str, name: str) -> bool:
+    """It would reject into nowhere otherwise. Its delay queues go once they are empty."""
+    return owned.of == name and not implied.startswith(f"{name}.retry.")
 
 
 def release(held: dict[str, Holdings], name: str, context: Context) -> None:

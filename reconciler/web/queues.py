@@ -178,15 +178,18 @@ async def delete(request: Request) -> Response:
     desired = await context.loop.intake.newest()
     refuse_dead_letter_target(name, desired)
     refuse_protected(name, desired, context)
+    refuse_migrating(name, context)
     if name in desired.queues:
-        await check_removable(name, desired.queues[name], force, context)
-        write = await context.write(remove_queue(name), request)
+        seen = await check_removable(name, desired.queues[name], force, context)
+        with context.loop.asked_to_delete(name, force):
+            write = await context.write(remove_queue(name), request)
+        own(name, seen, context)  # not before the file has taken the edit
     elif owned(name, context):  # it has left the file before, and is held
         await check_removable(name, Queue(), force, context)
         write = Write(context, context.loop.intake.in_force.revision, context.file.writes)
+        context.loop.ledger.request(name, force)
     else:
         raise no_such_queue(name)
-    context.loop.ledger.request(name, force)
     done = await write.converged(lambda turn: is_gone(turn, name, context), seconds)
     text = "deleted" if done else f"has left the file; it goes as soon as it may{why_not_yet(name, context)}"
     body = {"message": f"Queue {name} {text}", "queue_name": name, "revision": write.revision, "converged": done}
@@ -215,14 +218,13 @@ def refuse_dead_letter_target(name: str, desired: Desired) -> None:
         raise ApiError(409, f"queue {name} is there for the retry of {queue.of} (change retry there)")
 
 
-async def check_removable(name: str, queue: Queue, force: bool, context: Context) -> None:
-    """Refuses what would not be deleted, before the file is changed. Raises BrokerUnreachable."""
+async def check_removable(name: str, queue: Queue, force: bool, context: Context) -> ObservedQueue | None:
+    """Refuses what would not be deleted, before the file is changed. What was seen of it. Raises BrokerUnreachable."""
     if force and not context.loop.broker.connected:
-        return
+        return None
     seen = await context.loop.broker.count(name)
     if seen is None or force:
-        await own(name, seen, context)
-        return
+        return seen
     if seen.messages and queue.on_remove != "delete":
         raise ApiError(
             409,
@@ -241,6 +243,7 @@ async def check_removable(name: str, queue: Queue, force: bool, context: Context
             f"queue {name} was there before it was in queues.yaml, so it is not ours to delete "
             f"(take it out of the file to leave it alone, or say ?force=true)",
         )
+    return seen
 
 
 def owned(name: str, context: Context) -> bool:
@@ -248,10 +251,10 @@ def owned(name: str, context: Context) -> bool:
     return bool(turn and turn.broker and name in context.loop.ledger.owned(turn.broker.identity))
 
 
-async def own(name: str, seen: ObservedQueue | None, context: Context) -> None:
+def own(name: str, seen: ObservedQueue | None, context: Context) -> None:
     """A deletion with force is also the word that a queue which was there before is ours to delete."""
     turn = context.loop.last
-    if seen is not None and turn is not None and turn.broker is not None:
+    if seen is not None and turn is not None and turn.broker is not None and not owned(name, context):
         context.loop.ledger.claim(turn.broker.identity, {name: Owned()})
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -412,3 +414,82 @@ def test_a_commit_of_another_project_takes_nothing_away(live_system: System, vho
     live_system.write(file_with(*MANY))
     assert gone(vhost, "theirs", "others")
     assert live_system.settled()["held"] is None
+
+
+def test_what_a_forgotten_queue_rejects_to_stays_with_it(live_system: System, vhost: TestVhost) -> None:
+    text = file_with("x") + "  a: {dead_letter: a.dead}\n  b: {dead_letter: shared}\n"
+    live_system.write(text + "  c: {dead_letter: shared}\n")
+    live_system.settled()
+    assert live_system.post("/queue/forget/a").status_code == 200
+    assert live_system.post("/queue/forget/b").status_code == 200
+    live_system.write(file_with("x"))
+    assert gone(vhost, "c", "shared"), "c rejects there, too, and the last that is ours takes it along"
+    assert vhost.queues().keys() == {"a", "a.dead", "b", "x"}
+
+
+def test_a_deletion_that_the_file_did_not_take_makes_nothing_ours(live_system: System, vhost: TestVhost) -> None:
+    with foreign(vhost) as channel:
+        channel.queue_declare("theirs", durable=True)
+    live_system.write(file_with("theirs", "ours"))
+    live_system.settled()
+    live_system.write(file_with("theirs", "ours", ours="oops: 1"))
+    eventually(lambda: live_system.status()["file_error"])
+    assert live_system.delete("theirs", force="true").status_code == 409
+    ledger = json.loads((live_system.state / "ledger.json").read_bytes())
+    assert ledger["requests"] == {}
+    live_system.write(file_with("x"))
+    assert gone(vhost, "ours")
+    live_system.settled()
+    assert "theirs" in vhost.queues()
+
+
+def test_what_is_to_be_kept_is_deleted_if_somebody_asks_for_it(live_system: System, vhost: TestVhost) -> None:
+    names = [f"k{n}" for n in range(20)]
+    live_system.write(file_with("x", *names, **dict.fromkeys(names, "on_remove: keep")))
+    live_system.settled()
+    stop = threading.Event()
+
+    def turn() -> None:  # each may see the edit before the request
+        while not stop.is_set():
+            live_system.post("/sync", {}, wait=0)
+
+    turns = [threading.Thread(target=turn) for _ in range(2)]
+    for thread in turns:
+        thread.start()
+    try:
+        assert {live_system.delete(name).status_code for name in names} == {200}
+    finally:
+        stop.set()
+        for thread in turns:
+            thread.join()
+    assert gone(vhost, *names)
+
+
+@contextmanager
+def full_disk(site: System) -> Iterator[None]:
+    """Nothing can be written by the daemon."""
+    assert site.process
+    before = resource.prlimit(site.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        resource.prlimit(site.process.pid, resource.RLIMIT_FSIZE, before)
+
+
+def test_on_a_full_disk_the_ledger_follows_once_there_is_room(live_system: System, vhost: TestVhost) -> None:
+    with foreign(vhost) as channel:
+        channel.queue_declare("theirs", durable=True)
+    live_system.write(file_with("theirs", "q", "x"))
+    live_system.settled()
+
+    def known() -> str:
+        return (live_system.state / "ledger.json").read_text()
+
+    with full_disk(live_system):
+        for asked in ("adopt/theirs", "forget/q"):
+            refused = live_system.post(f"/queue/{asked}")
+            assert (refused.status_code, "the state folder cannot be written" in refused.text) == (507, True)
+        live_system.write(file_with("theirs", "x"))
+        assert gone(vhost, "q")
+        assert '"q"' in known()
+    eventually(lambda: live_system.post("/sync", {}) and '"q"' not in known())

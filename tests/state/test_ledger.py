@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state.ledger import Ledger, Owned
+from state.ledger import Holdings, Ledger, Owned
 
 HERE, THERE = "rabbit@here /", "rabbit@there /"
 
@@ -118,6 +120,47 @@ def test_requests_that_are_met_are_dropped_and_others_stay(ledger: Ledger, path:
     ledger.request("a", False)
     ledger.drop_requests({"b", "never"})
     assert Ledger.load(path).requests == {"a": False}
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """No ledger can be written, until `undo`."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("state.ledger.write_atomically", refused)
+        yield patch
+
+
+def test_what_a_full_disk_has_not_taken_is_not_claimed_the_next_time_either(
+    ledger: Ledger, path: Path, full: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            ledger.claim(HERE, {"new": Owned()})
+    full.undo()
+    ledger.claim(HERE, {"new": Owned()})
+    assert "new" in Ledger.load(path).owned(HERE)
+
+
+def test_what_was_released_on_a_full_disk_is_put_there_later(
+    ledger: Ledger, path: Path, full: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OSError, match="No space"):
+        ledger.release(HERE, "a")
+    assert "a" in Ledger.peek(path).owned(HERE)
+    full.undo()
+    ledger.save_again()
+    assert Ledger.load(path).owned(HERE).keys() == {"b"}
+    before = path.stat().st_ino
+    ledger.save_again()
+    assert path.stat().st_ino == before, "written for nothing"
+
+
+def test_entries_are_what_is_not_there_for_the_sake_of_another() -> None:
+    assert Holdings({"q": Owned(), "q.dead": Owned(of="q"), "p": Owned()}).entries == 2
 
 
 @given(st.dictionaries(st.text(max_size=9), st.sampled_from(["keep", "delete", "delete-if-empty"]), max_size=5))

@@ -40,6 +40,8 @@ def invalid() -> ValidationError:
         (WriteFailed("read-only", errno.EROFS), 409),
         (WriteFailed("no room", errno.ENOSPC), 507),
         (WriteFailed("no room for you", errno.EDQUOT), 507),
+        (OSError(errno.EFBIG, "File too large"), 507),
+        (OSError(errno.EROFS, "Read-only file system"), 507),
         (NoSuchQueue(), 404),
         (BrokerUnreachable(), 503),
         (Blocked(), 503),
@@ -60,6 +62,7 @@ def test_every_known_failure_has_its_status_and_says_what_is_wrong(error: Except
 
 def test_what_nobody_foresaw_is_called_a_fault_of_ours() -> None:
     assert as_api_error(KeyError("x")) is None
+    assert as_api_error(PermissionError(errno.EACCES, "a log that may not be read")) is None
 
 
 def test_an_answer_carries_any_text_even_half_of_a_surrogate_pair() -> None:

@@ -121,7 +121,7 @@ class Sight:
         changes = list(diff_topology(self.desired, self.broker, ours))
         drifts = self._reached().drifted(changes, self.desired)
         context = Context(
-            owned=len(ours.queues),
+            owned=ours.entries,
             confirmed=word.covers(self.revision),
             requests=self.ledger.requests,
             allowed=word.allowed,
@@ -195,7 +195,9 @@ def apply_once(
             while review.plan.actions and time.monotonic() < deadline:
                 world = World(broker, NoProcesses(), ledger, sight.broker.identity)
                 results = await apply(review.plan, world, told)
-                sight = await look(settings, broker, ledger)
+                before, sight = sight.revision, await look(settings, broker, ledger)
+                if sight.revision != before:  # nobody has agreed to what it says now
+                    raise click.ClickException("the file was changed meanwhile (look at the new plan: reconciler plan)")
                 review = sight.review(word)
                 if all(r.error for r in results):
                     await asyncio.sleep(1)

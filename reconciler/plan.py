@@ -26,6 +26,7 @@ from reconciler.diff import (
     BindingMissing,
     BindingUnwanted,
     Change,
+    Gone,
     OwnershipDiffers,
     PolicyDiffers,
     PolicyMissing,
@@ -41,6 +42,7 @@ from reconciler.removing import Removals, removal, tied, why_in_use, withheld
 from reconciler.rolling import pool_steps
 from reconciler.routing import made_anew, routing_steps, why_removals_wait
 from state.ledger import Holdings
+from state.observed import binding_of
 
 __all__ = ["Action", "Adjust", "Claim", "Context", "Declare", "Delete", "Held", "Plan", "Release", "Restart", "Result"]
 __all__ += ["Start", "Stop", "make_plan", "queue_of", "why_in_use"]
@@ -69,9 +71,9 @@ class Context(Removals):
 
 
 def make_plan(changes: Iterable[Change], context: Context = Context()) -> Plan:
-    changes = [change for change in changes if queue_of(change) not in context.under_way]
+    changes = [known for change in changes if (known := but_for(change, context.under_way)) is not None]
     unwanted = [c for c in changes if isinstance(c, QueueUnwanted)]
-    waiting, bound = withheld(unwanted, context), tied(unwanted, changes)
+    waiting, bound = withheld(unwanted, context), tied(unwanted, changes) | moving(unwanted, context.under_way)
     actions: list[Action] = []
     held: list[Held] = []
     made, removals = made_anew(changes), why_removals_wait(changes, context.holdings, bool(waiting))
@@ -114,6 +116,28 @@ def steps(
             if change.spec is None and change.pool.queue in waiting:
                 return  # its queue stays for now, and so does what drains it
             yield from pool_steps(change)
+
+
+def moving(unwanted: Iterable[QueueUnwanted], under_way: Collection[str]) -> dict[str, Held]:
+    """What was made for the sake of a queue that is being migrated: its old messages may still be rejected to it."""
+    return {
+        c.name: Held(c.name, f"it goes once queue {c.owned.of} is migrated", c.seen.messages)
+        for c in unwanted
+        if c.owned.of in under_way and c.seen is not None
+    }
+
+
+def but_for(change: Change, under_way: Collection[str]) -> Change | None:
+    """The change without what a migration is the reason of: it takes the bindings of its queue away, and brings them
+    back. Were they forgotten meanwhile, nobody would take out what the file does not list any more."""
+    if not isinstance(change, Gone):
+        return None if queue_of(change) in under_way else change
+    held = change.held
+    gone = {key for key in held.bindings if binding_of(key).destination not in under_way}
+    if gone == held.bindings:
+        return change
+    left = Holdings(held.queues, held.exchanges, gone, held.policies)
+    return Gone(left) if left else None
 
 
 def queue_of(change: Change) -> str | None:

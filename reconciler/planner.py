@@ -185,7 +185,7 @@ class Planner:
         requests: Requests,
     ) -> Context:
         return Context(
-            owned=len(ours.queues),
+            owned=ours.entries,
             confirmed=self._confirmed == in_force.revision,
             allowed=self.asked.allowed if self.asked else frozenset(),
             requests=requests,

@@ -13,7 +13,7 @@ from reconciler.diff import Change, PolicyUnwanted, QueueDiffers, QueueUnwanted
 from state.ledger import Owned, shape_of
 from state.observed import ObservedQueue
 from state.topology import OUR_POLICIES
-from state.traits import DEAD_LETTER_KEY
+from state.traits import DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY
 
 # A plan that deletes more queues than this and more than this share of ours waits for a person.
 MAX_DELETES = 3
@@ -27,7 +27,7 @@ WINDOW_SECONDS = 60.0
 class Removals:
     """What the removal of queues depends on beside the queues."""
 
-    owned: int = 0  # how many queues are ours
+    owned: int = 0  # how many queues are ours, without those that are there for the sake of others
     confirmed: bool = False  # a person confirmed the deletions of this revision
     requests: Mapping[str, bool] = field(default_factory=dict)  # deletions asked for by name; True: with force
     allowed: frozenset[str] = frozenset()  # the queues whose deletion a person confirmed, looking at one plan
@@ -67,6 +67,8 @@ def tied(unwanted: Collection[QueueUnwanted], changes: Iterable[Change] = ()) ->
     there = {c.name: c.seen for c in unwanted if c.seen is not None}
     implied = [c for c in unwanted if c.owned.of in there and c.name in there]
     found = {c.name: Held(c.name, f"it goes once queue {c.owned.of} is gone", there[c.name].messages) for c in implied}
+    for name, user in users_of(unwanted).items():  # what is to go may reject, or let expire, to the last
+        found.setdefault(name, Held(name, f"it goes once queue {user} is gone", there[name].messages))
     for change in unwanted:
         if change.name in targets and change.name not in found:
             reason = (
@@ -85,6 +87,33 @@ def tied(unwanted: Collection[QueueUnwanted], changes: Iterable[Change] = ()) ->
             reason = f"{waiting} messages in {name} come back to {when}; it is tried again by itself"
             found[of] = Held(of, reason, waiting)
     return found
+
+
+def users_of(unwanted: Collection[QueueUnwanted]) -> dict[str, str]:
+    """The queues on their way out to which another one on its way out rejects by its arguments, each with one such.
+
+    None of a queue's own delay queues, and none that it rejects to in turn: they would wait for each other.
+    """
+    leads = {c.name: to for c in unwanted if c.seen is not None and (to := rejects_to(c.seen)) is not None}
+    there = {c.name: c.owned.of for c in unwanted if c.seen is not None}
+    return {
+        to: user for user, to in leads.items() if to in there and there[user] != to and user not in beyond(to, leads)
+    }
+
+
+def beyond(name: str, leads: Mapping[str, str]) -> set[str]:
+    """Where what is rejected in a queue can come to, from one to the next."""
+    found = set[str]()
+    while (after := leads.get(name)) is not None and after not in found:
+        found.add(after)
+        name = after
+    return found
+
+
+def rejects_to(seen: ObservedQueue) -> str | None:
+    have = seen.arguments or {}
+    target = have.get(DEAD_LETTER_KEY) if have.get(DEAD_LETTER_EXCHANGE) == "" else None
+    return target if isinstance(target, str) else None
 
 
 def is_too_many(deletes: int, context: Removals) -> bool:

@@ -117,7 +117,10 @@ def confirmation_of(reviewed: str) -> Confirmation:
         return Confirmation(reviewed)
     try:
         written = json.loads(Path(reviewed).read_bytes())
-        return Confirmation(written["digest"], Basis(**written["basis"]))
+        digest, basis = written["digest"], Basis(**written["basis"])
+        if isinstance(digest, str) and is_digest(digest):
+            return Confirmation(digest, basis)
+        what = "not what reconciler plan --json writes"
     except OSError as error:
         what = f"neither the digest of a plan nor a file: {error.strerror}"
     except (ValueError, TypeError, KeyError):

@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from reconciler.oneshot import apply_once
+from reconciler.review import Review
+from reconciler.settings import Settings
 from tests.live.sites import Site, site_on
 from tests.nodes import TestNode
 from tests.waiting import eventually
@@ -78,11 +82,40 @@ def test_a_ledger_that_moved_refuses(still: Site) -> None:
 
 
 def test_apply_says_what_is_wrong_with_a_plan_that_is_none(still: Site) -> None:
-    (still.folder / "plan.txt").write_text("{}")
-    for given, wrong in (("f00d", "neither the digest of a plan nor a file"), ("plan.txt", "not what reconciler plan")):
-        done = still.cli("apply", "--plan", given)
-        assert done.returncode == 1
-        assert wrong in done.stderr
+    for content in ("{}", '{"digest": 5, "basis": {"file": {}, "ledger": {}, "broker": {}}}'):
+        (still.folder / "plan.txt").write_text(content)
+        refused_as(still, "plan.txt", "not what reconciler plan")
+    refused_as(still, "f00d", "neither the digest of a plan nor a file")
+
+
+def refused_as(site: Site, given: str, wrong: str) -> None:
+    done = site.cli("apply", "--plan", given)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert wrong in line
+
+
+def test_apply_does_nothing_of_a_file_that_came_after_the_word(still: Site) -> None:
+    still.write(listing("stays", "new", *NAMES[1:]))
+    settings = Settings.build(str(still.file), amqp_url=still.amqp_url, management_url=still.management_url)
+
+    def meanwhile(_: Review) -> None:
+        still.write(listing("stays", "new", *NAMES[2:]))
+
+    with pytest.raises(click.ClickException, match="the file was changed meanwhile"):
+        apply_once(settings, None, None, meanwhile, lambda _: None)
+    assert still.queues() == {"stays", "new", *NAMES[1:]}
+
+
+def test_what_is_there_for_their_sake_makes_no_many_queues_few(still: Site) -> None:
+    many = [f"m{n}" for n in range(9)]
+    still.write(f"{listing('stays', *NAMES)}" + "".join(f"  {name}: {{dead_letter: {name}.dead}}\n" for name in many))
+    assert still.cli("apply", "--yes").returncode == 0
+    still.write(listing("stays") + "".join(f"  {name}: {{dead_letter: {name}.dead}}\n" for name in many))
+    assert len(plan(still)["held"]["actions"]) == len(NAMES), "5 of 15 entries; of 24 queues it would be few"
+    still.start()
+    eventually(lambda: still.status()["held"])
+    assert still.queues() >= set(NAMES)
 
 
 def test_a_plan_names_the_queues_that_are_not_ours(still: Site, broker: TestNode) -> None:

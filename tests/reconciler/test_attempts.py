@@ -102,6 +102,12 @@ def test_until_a_new_revision_or_a_person_asks_for_it() -> None:
     assert attempts.holding_back(Plan((ONE,)), 0.0).actions == (ONE,)
 
 
+def test_what_was_in_the_way_when_it_was_compared_does_not_keep_it_from_being_made() -> None:
+    attempts = after(Refused("inequivalent arg"), action=Declare("one", Queue(), claim=False))
+    assert attempts.holding_back(Plan((Declare("one", Queue(), claim=False),)), 10**6).actions == ()
+    assert attempts.holding_back(Plan((ONE,)), 0.1).actions == (ONE,)
+
+
 def test_success_makes_a_fresh_start() -> None:
     attempts = after(*[Temporary()] * 9)
     attempts.record([Result(ONE)], now=0.0)

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.actions import Drop
 from reconciler.diff import (
     Change,
     Difference,
+    Gone,
     OwnershipDiffers,
     PolicyUnwanted,
     PoolDiffers,
@@ -21,8 +23,8 @@ from reconciler.diff import (
 )
 from reconciler.plan import Claim, Context, Declare, Delete, Plan, Release, Start, Stop, make_plan
 from state.desired import Queue
-from state.ledger import Owned
-from state.observed import ObservedQueue
+from state.ledger import Holdings, Owned
+from state.observed import ObservedBinding, ObservedQueue
 from state.processes import ObservedWorker, Pool
 from tests.reconciler.support import POOL, desired, spec, there, worker
 
@@ -92,6 +94,48 @@ class TestWhatRetriesImply:
     def test_too_many_removals_hold_what_they_imply_too(self) -> None:
         changes = [change for n in range(9) for change in (unwanted(f"q{n}"), implied(f"q{n}.rejected", f"q{n}"))]
         assert plan(*changes, owned=18).actions == ()
+
+
+def rejecting(name: str, to: str, of: str | None = None, **seen: Any) -> QueueUnwanted:
+    """One that is to go, and whose arguments say where it rejects to."""
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": to}
+    return QueueUnwanted(name, Owned(of=of), there(name, arguments=arguments, **seen))
+
+
+class TestWhatIsRejectedToOnTheWayOut:
+    def test_it_stays_while_a_queue_that_rejects_there_is_held(self) -> None:
+        found = plan(rejecting("q", "dlq", ready=1), unwanted("dlq"))
+        assert found.actions == ()
+        assert next(h.reason for h in found.held if h.name == "dlq") == "it goes once queue q is gone"
+
+    def test_also_for_one_that_was_not_made_for_its_sake(self) -> None:
+        assert plan(rejecting("q", "dlq", ready=1), implied("dlq", "a")).actions == ()
+
+    def test_it_goes_after_it(self) -> None:
+        assert plan(rejecting("q", "dlq"), unwanted("dlq")).actions == (Delete("q", "classic", False, 0),)
+        assert plan(unwanted("dlq")).actions == (Delete("dlq", "classic", False, 0),)
+
+    def test_those_that_reject_to_each_other_do_not_wait_for_each_other(self) -> None:
+        circle = rejecting("a", "b"), rejecting("b", "c"), rejecting("c", "a"), rejecting("self", "self")
+        assert {action.name for action in plan(*circle).actions} == {"a", "b", "c", "self"}
+
+    def test_a_queue_does_not_wait_for_its_own_delay_queues(self) -> None:
+        assert plan(unwanted(), rejecting("q.retry.1s", "q", of="q")).actions == (Delete("q", "classic", False, 0),)
+
+
+class TestWhileAQueueIsMigrated:
+    def test_what_it_rejected_to_before_stays_until_it_is_done(self) -> None:
+        found = make_plan([implied("a")], Context(owned=100, under_way={"q": "migrating"}))
+        assert found.actions == ()
+        assert found.held[0].reason == "it goes once queue q is migrated"
+        assert [action.name for action in make_plan([implied("a")], Context(owned=100)).actions] == ["a"]
+
+    def test_its_bindings_that_are_away_meanwhile_are_not_forgotten(self) -> None:
+        away, gone = (ObservedBinding("e", name, routing_key="out") for name in ("q", "other"))
+        change = Gone(Holdings(bindings={away.key, gone.key}, policies={"p"}))
+        (action,) = make_plan([change], Context(under_way={"q": "migrating"})).actions
+        assert action == Drop(Holdings(bindings={gone.key}, policies={"p"}))
+        assert make_plan([Gone(Holdings(bindings={away.key}))], Context(under_way={"q": "migrating"})).actions == ()
 
 
 class TestQueues:

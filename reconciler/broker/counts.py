@@ -16,7 +16,7 @@ from reconciler.broker.management import ManagementUnavailable
 
 FIRST_SECONDS = 1.0
 SECONDS = 10.0  # how old counts may be before a turn has them taken again
-KEYS = ("messages_ready", "messages_unacknowledged")
+KEYS = ("messages", "messages_ready", "messages_unacknowledged")
 
 Queues = list[dict[str, Any]]
 

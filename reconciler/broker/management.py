@@ -26,7 +26,7 @@ PROPERTIES = {"disable_stats": "true", "columns": "name,type,durable,auto_delete
 QUEUES = {
     "disable_stats": "true",
     "enable_queue_totals": "true",
-    "columns": PROPERTIES["columns"] + ",messages_ready,messages_unacknowledged",
+    "columns": PROPERTIES["columns"] + ",messages,messages_ready,messages_unacknowledged",
 }
 EXCHANGES = {"disable_stats": "true", "columns": "name,type,durable,auto_delete,internal,arguments"}
 AT_ONCE = 8  # requests under way

@@ -17,6 +17,9 @@ def queues_of(found: Iterable[Found]) -> dict[str, ObservedQueue]:
 
 
 def queue_of(found: Found) -> ObservedQueue:
+    ready, held = int(found.get("messages_ready") or 0), int(found.get("messages_unacknowledged") or 0)
+    # A quorum queue that dead-letters at least once has messages that are neither: they wait for their target.
+    held = max(held, int(found.get("messages") or 0) - ready)
     is_counted = "messages_ready" in found or found.get("state") != "live"  # so are listed those that were not asked
     return ObservedQueue(
         name=found["name"],
@@ -25,8 +28,8 @@ def queue_of(found: Found) -> ObservedQueue:
         auto_delete=bool(found.get("auto_delete", False)),
         exclusive=bool(found.get("exclusive", False)),
         arguments=found.get("arguments", {}),
-        ready=int(found.get("messages_ready") or 0),
-        unacknowledged=int(found.get("messages_unacknowledged") or 0) if is_counted else None,
+        ready=ready,
+        unacknowledged=held if is_counted else None,
         consumers=found.get("consumers"),
         state=str(found.get("state", "running")).replace("live", "running"),  # of a list without counts
     )

@@ -152,10 +152,11 @@ class Workbench:
         try:
             await self._ask("DELETE", self._policy(name))
         except Refused:
-            if await self._is_shielded(name):
+            if await self.is_shielded(name):
                 raise
 
-    async def _is_shielded(self, name: str) -> bool:
+    async def is_shielded(self, name: str) -> bool:
+        """Is there a policy of that name? Not every user may see it."""
         try:
             return await self._ask("GET", self._policy(name)) is not None
         except Refused:

@@ -66,6 +66,8 @@ class Hands:
                 raise GoBack(f"a queue {name} is in the way (delete or rename it)")
         if await bench.has_exchange(record.way):
             raise GoBack(f"an exchange {record.way} is in the way (delete or rename it)")
+        if await bench.is_shielded(record.temporary):
+            raise GoBack(f"a policy {record.temporary} is in the way (delete or rename it)")
 
     async def shield(self) -> None:
         """No policy of others may limit the temporary queue, or let it expire."""
@@ -78,6 +80,26 @@ class Hands:
                     f"policy {policy} would hold for {temporary}, too, and could lose messages (give the broker's user "
                     f"the tag policymaker)"
                 ) from None
+
+    async def has_room(self) -> None:
+        """The new queue must not drop the oldest messages for their size. Raises GoBack if it would, or may."""
+        record = self.record
+        limit = record.wanted.arguments.get("x-max-length-bytes")
+        if not isinstance(limit, int) or record.wanted.arguments.get("x-overflow", "drop-head") != "drop-head":
+            return  # one that rejects is filled as there is room
+        deadline, held = time.monotonic() + 2 * TICK_SECONDS, None
+        while held is None or held <= limit:
+            details, ready = await self._bench.details(record.name), await self._bench.ready(record.name)
+            held = details.get("message_bytes")  # late by some seconds, as the number that comes with it
+            if held is not None and details.get("messages", 0) >= ready:
+                break
+            if time.monotonic() > deadline:  # not every broker counts them
+                raise GoBack(f"nobody knows whether what is in it fits into {limit:,} bytes (leave the limit out)")
+            self.waiting = "for the size of its messages"
+            await asyncio.sleep(POLL_SECONDS)
+        self.waiting = None
+        if held > limit:
+            raise GoBack(f"{held:,} bytes are in it, and the new queue would take {limit:,} (raise it, or drain it)")
 
     async def kept_arguments(self, kind: str) -> dict[str, Any]:
         """What the temporary queue needs, too: where expired messages go, and no limit of deliveries."""

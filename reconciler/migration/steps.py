@@ -162,6 +162,7 @@ class Migration:
         await bench.make_way(record.way)
         await self.hands.shield()
         await self.hands.prove()
+        await self.hands.has_room()
         details = await bench.details(record.name)
         self.hands.average = details.get("message_bytes", 0) / max(1, details.get("messages", 0))
         return "fill"
@@ -208,6 +209,8 @@ class Migration:
         classic, traced = record.had.type == "classic", record.tracing is not None
         await self.hands.move_all(record.name, self.hands.catch_from_now if traced else None)
         await self.hands.nobody_consumes()
+        if (seen := await bench.count(record.name)) is not None and seen.unacknowledged:
+            return "swap"  # somebody took a message meanwhile: it may come back, and nothing has caught it
         try:
             empty = classic and not traced  # else what it holds by now was caught
             await bench.replace(record.name, wanted.type, wanted.durable, wanted.arguments, classic, empty)

@@ -801,3 +801,25 @@ async def test_wrong_credentials_are_said_in_words(vhost: TestVhost) -> None:
     with pytest.raises(BrokerUnreachable, match="ACCESS_REFUSED"):
         await broker.observe([])
     await broker.close()
+
+
+async def test_dead_letters_that_wait_for_their_target_are_messages(vhost: TestVhost) -> None:
+    """A quorum queue that dead-letters at least once keeps them, and they are neither ready nor with a consumer."""
+    broker = Broker(vhost.amqp_url, vhost.management_url)
+    safe = {"x-overflow": "reject-publish", "x-dead-letter-strategy": "at-least-once", "x-message-ttl": 100}
+    nowhere = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "not there"}
+
+    async def undelivered() -> bool:
+        seen = await broker.count("q")
+        return seen is not None and (seen.ready, seen.messages) == (0, 3)
+
+    try:
+        await broker.declare("q", Queue(type="quorum", arguments=safe | nowhere))
+        for body in (b"1", b"2", b"3"):
+            await broker.publish("q", body, pika.BasicProperties(delivery_mode=2))
+        await async_eventually(undelivered)
+        assert (await broker.observe(())).queues["q"].messages == 3
+        with pytest.raises(StillInUse, match="3 messages are in it"):
+            await broker.delete("q", force=False)
+    finally:
+        await broker.close()

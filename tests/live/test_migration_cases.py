@@ -57,6 +57,9 @@ def test_two_queues_at_once_lose_nothing_and_cannot_be_cleared_meanwhile(system:
     refused = system.post("/queue/clear/orders")
     assert refused.status_code == 409
     assert "being migrated" in refused.json()["error"]
+    refused = system.delete("orders", force="true")
+    assert (refused.status_code, "being migrated" in refused.json()["error"]) == (409, True)
+    assert "orders:" in system.text
     eventually(lambda: system.status()["synced"] and {q["type"] for q in vhost.queues().values()} == {"quorum"}, 120)
     eventually(lambda: vhost.queues().keys() == old.keys())
     for name, publisher in zip(old, both, strict=True):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pika
 import pytest
@@ -13,7 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from reconciler.broker.broker import Broker
 from reconciler.migration import hands
-from reconciler.migration.journal import Journal, Record
+from reconciler.migration.journal import Journal, Record, Shape
 from reconciler.migration.steps import Migration
 from tests.live.publishers import take_all
 from tests.migration.test_torn import Site, run
@@ -125,3 +126,45 @@ async def test_an_exchange_of_others_that_has_such_a_name_stays_as_it_is(site: S
     assert "an exchange orders.migrating is in the way" in str(record.back)
     with somebody(site) as channel:
         channel.exchange_declare("orders.migrating", passive=True)
+
+
+async def test_a_policy_of_others_that_has_such_a_name_stays_as_it_is(site: Site) -> None:
+    record = site.make("classic", COUNT)
+    path = f"/api/policies/{quote(site.vhost.name, safe='')}/orders.migrating"
+    theirs = {"pattern": "^theirs", "definition": {"max-length": 5}, "apply-to": "queues"}
+    with site.vhost.node.api() as api:
+        api.put(path, json=theirs).raise_for_status()
+        await asyncio.wait_for(run(record, site), 60)
+        assert api.get(path).raise_for_status().json()["pattern"] == "^theirs"
+    assert "a policy orders.migrating is in the way" in str(record.back)
+
+
+async def test_what_somebody_takes_right_before_the_queue_is_replaced_comes_back_and_is_moved_too(site: Site) -> None:
+    record = site.make("classic", COUNT)
+    async with until(record, site, "replace") as migration:
+        with somebody(site) as channel:
+            channel.confirm_delivery()
+            channel.basic_publish("", "orders", b"late", pika.BasicProperties(delivery_mode=2))
+            held = await async_eventually(lambda: channel.basic_get("orders")[2])
+            task = asyncio.create_task(migration.run())
+            await async_eventually(lambda: task.done() or "in the hands of others" in str(migration))
+            assert not task.done()
+        await asyncio.wait_for(task, 60)
+    found = take_all(site.vhost.amqp_url, "orders")
+    assert held in found
+    assert set(found) == OLD | {b"late"}
+
+
+@pytest.mark.parametrize(("limit", "more"), [(20, {}), (10**6, {}), (20, {"x-overflow": "reject-publish"})])
+async def test_a_new_queue_that_would_drop_the_oldest_messages_for_their_size_is_not_made(
+    site: Site, limit: int, more: dict[str, str]
+) -> None:
+    record = site.make("classic", COUNT)
+    record.wanted = Shape("quorum", True, {"x-max-length-bytes": limit} | more)
+    async with until(record, site, "prepare") as migration:
+        if limit > 20 or more:
+            assert await migration._step() == "fill"
+            return
+        await asyncio.wait_for(migration.run(), 60)
+    assert "bytes are in it, and the new queue would take 20" in str(record.back)
+    assert set(take_all(site.vhost.amqp_url, "orders")) == OLD

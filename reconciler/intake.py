@@ -26,6 +26,8 @@ from state.reader import locate, parse, revision_of
 
 # What may be half of a file is believed once it has stood for so long: see `saves`.
 SETTLE_SECONDS = 0.3
+# The same while a writer has it open, who may be slow: a copy over a network, a script that waits for something.
+OPEN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class InForce:
     revision: str = revision_of(b"")
     data: bytes = b""
     code: Mapping[str, str] = field(default_factory=dict)  # the digest of each worker module, by name
+    judged: bool = field(default=True, compare=False)  # False: recalled, of a file that an earlier daemon read
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Intake:
         self._last_code = last_good.with_suffix(".code.json")
         self._in_force = self._recall()
         self._remembering: asyncio.Task[None] | None = None
+        self._forgot = False  # did the disk refuse what is in force? Then it is tried again
         self._parsed: tuple[str, Desired | Rejected] | None = None
 
     @property
@@ -86,9 +90,9 @@ class Intake:
     def _recall(self) -> InForce:
         try:
             data = self._last_good.read_bytes()
-            return InForce(parse(data), revision_of(data), data, self._recall_code())
+            return InForce(parse(data), revision_of(data), data, self._recall_code(), judged=False)
         except (OSError, Rejected):
-            return InForce()
+            return InForce(judged=False)
 
     def _recall_code(self) -> Mapping[str, str]:
         try:
@@ -100,8 +104,11 @@ class Intake:
         try:
             write_atomically(self._last_good, data)
             write_atomically(self._last_code, json.dumps(code).encode())
+            self._forgot = False
         except OSError as error:  # a full disk must not keep a good file out of force
-            log.warning("{} cannot be written: {}", self._last_good, error.strerror)
+            if not self._forgot:
+                log.warning("{} cannot be written: {}", self._last_good, error.strerror)
+            self._forgot = True
 
     @property
     def writes(self) -> int:
@@ -111,9 +118,10 @@ class Intake:
     async def read(self) -> Reading:
         """One look at the file. Puts it in force if nothing speaks against it."""
         write, before, looked_at = self._file.writes, self._look(), time.time()
-        snapshot = await asyncio.to_thread(self._file.snapshot)
-        save, wait = save_between(before, self._look()), self._unsettled(snapshot, looked_at)
-        if wait and save in (Save.OPEN, Save.UNKNOWN):
+        known = self._in_force.revision, self._file.written
+        snapshot, is_open = await asyncio.to_thread(self._file.look, known)
+        save, wait = save_between(before, self._look()), self._unsettled(snapshot, looked_at, is_open)
+        if wait and (is_open or save in (Save.OPEN, Save.UNKNOWN)):
             return self._unsure(wait)
         if snapshot.data is None:
             return self._faulty([Fault(1, 1, "", snapshot.error or "the file is missing", self._file.path.name)])
@@ -146,14 +154,15 @@ class Intake:
         desired = await self._parse(snapshot)
         return self._in_force.desired if isinstance(desired, Rejected) else desired
 
-    def _unsettled(self, snapshot: Snapshot, looked_at: float) -> float:
+    def _unsettled(self, snapshot: Snapshot, looked_at: float, is_open: bool) -> float:
         """Seconds until the file has stood long enough. What we wrote ourselves was whole from the start.
 
         How long it had stood when we looked is what counts: a machine that stalls after that makes it no older.
         """
         if snapshot.revision in (self._in_force.revision, self._file.written) or snapshot.changed_at > time.time():
             return 0.0
-        return max(0.0, SETTLE_SECONDS - max(0.0, looked_at - snapshot.changed_at))
+        settled = max(OPEN_SECONDS, SETTLE_SECONDS) if is_open else SETTLE_SECONDS
+        return max(0.0, settled - max(0.0, looked_at - snapshot.changed_at))
 
     def _unsure(self, wait: float) -> Reading:
         return Reading(self._in_force, waiting=("the file was saved this very moment",), settles_in=wait)
@@ -178,7 +187,7 @@ class Intake:
 
     async def _accept(self, snapshot: Snapshot, desired: Desired, write: int) -> Reading:
         data, code = snapshot.data or b"", self._modules.code(desired)
-        if (self._in_force.revision, self._in_force.code) != (snapshot.revision, code):
+        if self._forgot or (self._in_force.revision, self._in_force.code) != (snapshot.revision, code):
             await self.remembered()
             self._remembering = asyncio.create_task(asyncio.to_thread(self._remember, data, code))
         self._in_force = InForce(desired, snapshot.revision, data, code)

@@ -14,7 +14,21 @@ from reconciler.attempts import Attempts
 from reconciler.autoscale import Decision
 from reconciler.basis import at_stake, basis_of
 from reconciler.broker.broker import Broker
-from reconciler.diff import Change, RestartWish, Wanted, Wishes, diff, wanted_topology
+from reconciler.diff import (
+    BindingUnwanted,
+    Change,
+    ExchangeUnwanted,
+    Gone,
+    PolicyUnwanted,
+    PoolDiffers,
+    QueueDiffers,
+    QueueUnwanted,
+    RestartWish,
+    Wanted,
+    Wishes,
+    diff,
+    wanted_topology,
+)
 from reconciler.drifting import Drifting
 from reconciler.intake import InForce, Reading
 from reconciler.migration import Migrations
@@ -32,6 +46,7 @@ from state.ledger import Holdings, Ledger
 from state.observed import ObservedBroker
 from state.processes import ObservedWorker, Pool, WorkerSpec
 
+TAKES_AWAY = (QueueUnwanted, ExchangeUnwanted, BindingUnwanted, PolicyUnwanted, Gone)
 Requests = Mapping[str, bool]  # deletions asked for by name, and whether with their messages
 
 
@@ -139,15 +154,9 @@ class Planner:
         wanted = wanted_topology(in_force.desired, observed, ours) if observed else Wanted()
         specs = specs_of(in_force.desired, self._runtime, in_force.code)
         workers = self._supervisor.observe()
-        changes = diff(
-            in_force.desired,
-            observed,
-            ours,
-            specs,
-            workers,
-            self._wishes(in_force.desired, observed),
-            wanted,
-        )
+        wishes = self._wishes(in_force.desired, observed)
+        changes = diff(in_force.desired, observed, ours, specs, workers, wishes, wanted)
+        changes = changes if in_force.judged else [change for change in changes if may_be_done(change, reading)]
         under_way = self._under_way(observed)
         changes = [change for change in changes if queue_of(change) not in under_way]
         drifts = self._drifting.among(changes, in_force.desired, observed)
@@ -222,3 +231,18 @@ class Planner:
         if self.migrations is None:
             return ()
         return self.migrations.standing_still(observed.identity if observed else None)
+
+
+def may_be_done(change: Change, reading: Reading) -> bool:
+    """While what is in force is only recalled: is the change right also if the memory is older than the world?
+
+    It may be: the disk was full, or `apply` and `adopt` have worked without a daemon. So it takes nothing away, and it
+    leaves the broker alone while the file may still be judged. Without a memory nobody knows what is wanted.
+    """
+    if not reading.in_force.data:
+        return False
+    if isinstance(change, PoolDiffers):
+        return change.spec is not None
+    if isinstance(change, QueueDiffers) and change.queue.on_change != "refuse":
+        return False
+    return bool(reading.faults) and not isinstance(change, TAKES_AWAY)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from state.edit import EditRefused, set_value, value_at
 from state.faults import Rejected
-from state.reader import BOM, parse, revision_of
+from state.reader import BOM, MAX_BYTES, parse, revision_of
 from state.replace import folder_lock, is_being_written, open_at_once, replace, sweep, sync_folder
 
 Edit = Callable[[str], str]  # the text without its BOM, before and after; may raise EditRefused
@@ -121,10 +121,13 @@ class DesiredFile:
     def snapshot(self) -> Snapshot:
         try:
             with open(self.path, "rb", opener=open_at_once) as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     return Snapshot(None, 0, "the file cannot be read: it is a pipe or a device (put a file there)")
-                return Snapshot(file.read(), status.st_mtime)
+                data = file.read(MAX_BYTES + 1)
+                status = os.fstat(file.fileno())  # only now: what was written while it was read has made it young
+                if len(data) > MAX_BYTES:
+                    return Snapshot(None, 0, f"the file has {status.st_size:,} bytes (at most {MAX_BYTES:,})")
+                return Snapshot(data, status.st_mtime)
         except FileNotFoundError:
             return Snapshot(None, 0, self._missing())
         except OSError as error:
@@ -135,6 +138,14 @@ class DesiredFile:
             target = os.path.realpath(self.path)
             return f"the file is missing: it is a link to {target}, which is not there (restore that, or mend the link)"
         return "the file is missing (restore it, for example with git checkout)"
+
+    def look(self, known: Collection[str | None]) -> tuple[Snapshot, bool]:
+        """A snapshot, and whether somebody has the file open for writing: asked only if its revision is not known."""
+        snapshot = self.snapshot()
+        if snapshot.data is None or snapshot.revision in known:
+            return snapshot, False
+        is_open = is_being_written(self.path)  # before it is read again: who opens it later makes it young
+        return self.snapshot(), is_open
 
     def edit(self, edit: Edit, *, may_create: bool = False, only_if: Collection[str] | None = None) -> Written:
         """Applies `edit` to the newest content.

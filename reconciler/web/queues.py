@@ -66,7 +66,10 @@ async def create(request: Request) -> Response:
     try:
         write = await context.write(create_queue(name, properties), request, may_create=may_create(context))
     except AlreadyThere:
-        return answer(created(name, "is in the file already", context.loop.intake.in_force.revision, True))
+        revision = (await asyncio.to_thread(context.file.snapshot)).revision
+        write = Write(context, revision, context.file.writes)
+        done = await write.converged(lambda turn: is_there(turn, revision) and is_well(turn, name), seconds)
+        return answer(created(name, "is in the file already", revision, done))
     done = await write.converged(lambda turn: is_well(turn, name), seconds)
     text = "created" if done else "is in the file; the broker and the workers follow"
     return answer(created(name, text, write.revision, done), 201 if done else 202)
@@ -78,7 +81,14 @@ def created(name: str, text: str, revision: str, converged: bool) -> dict[str, A
 
 def may_create(context: Context) -> bool:
     """A file is only started where none was lost: nothing is in force that an almost empty file would remove."""
-    return context.loop.intake.in_force.desired == NOTHING
+    in_force = context.loop.intake.in_force
+    is_lost = not in_force.data and context.loop.ledger.queue_names()  # and so is what was in force before
+    return in_force.desired == NOTHING and not is_lost
+
+
+def is_there(turn: Turn, revision: str) -> bool:
+    """Is that in force? The turn before may be of an older file."""
+    return turn.reading.in_force.revision == revision
 
 
 def is_well(turn: Turn, name: str) -> bool:

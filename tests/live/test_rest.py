@@ -121,6 +121,14 @@ def test_create_again_is_200_and_with_other_properties_409(site: System) -> None
     assert site.text == before
 
 
+def test_create_again_is_converged_no_sooner_than_it_is_true(system: System) -> None:
+    system.amqp_url, system.management_url = "amqp://127.0.0.1:1/", None
+    system.start(ready=False)
+    for status in (202, 200):
+        answer = system.post("/queue/create", {"queue_name": "again"}, wait=0)
+        assert (answer.status_code, answer.json()["converged"]) == (status, False)
+
+
 def test_create_beside_a_foreign_queue_with_other_properties_is_409_and_writes_nothing(
     site: System, vhost: TestVhost
 ) -> None:

@@ -185,6 +185,42 @@ async def test_one_that_is_written_again_while_it_is_read_is_not_believed(site: 
     assert (await site.intake.read()).settles_in > 0
 
 
+async def test_one_that_somebody_has_open_for_writing_may_get_its_rest_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "OPEN_SECONDS", 3 * SETTLED)
+    before = (await site.intake.read()).in_force
+    site.sight = Sight().modified().closed()
+    with site.path.open("ab"):
+        site.save(MORE)
+        reading = await site.intake.read()
+        assert (reading.in_force, reading.faults) == (before, ())
+        assert 0 < reading.settles_in <= SETTLED
+        site.save(MORE, seconds_ago=3 * SETTLED)
+        assert not (await site.intake.read()).waiting, "some writer never closes it"
+    site.save(TEXT + "  c: {}\n")
+    assert list((await site.intake.read()).in_force.desired.queues) == ["a", "c"]
+
+
+async def test_one_that_is_saved_between_a_look_at_its_age_and_its_content_is_young(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.save(MORE)
+    await site.intake.read()
+    look = os.fstat
+
+    def saved_meanwhile(fd: int) -> os.stat_result:
+        found = look(fd)
+        site.sight = site.sight.modified()
+        site.path.write_text(TEXT)
+        return found
+
+    monkeypatch.setattr("state.file.os.fstat", saved_meanwhile)
+    reading = await site.intake.read()
+    assert reading.waiting
+    assert list(reading.in_force.desired.queues) == ["a", "b"]
+
+
 async def test_a_clock_that_was_put_back_does_not_keep_it_waiting(site: Site) -> None:
     site.save(TEXT, seconds_ago=-3600)
     assert (await site.intake.read()).current
@@ -224,6 +260,23 @@ async def test_the_newest_of_a_faulty_file_is_what_is_in_force(site: Site) -> No
 async def test_a_memory_that_cannot_be_written_keeps_no_good_file_out(site: Site) -> None:
     site.last_good.mkdir()
     assert (await site.intake.read()).current
+    await site.intake.remembered()
+    site.last_good.rmdir()
+    await site.intake.read()
+    await site.intake.remembered()
+    assert site.last_good.read_text() == TEXT, "it is written once it can be"
+
+
+async def test_what_was_recalled_is_not_judged_before_a_file_is(site: Site) -> None:
+    await site.intake.read()
+    await site.intake.remembered()
+    site.save("{")
+    intake = site.restarted()
+    assert not (await intake.read()).in_force.judged
+    site.save(TEXT)
+    assert (await intake.read()).in_force.judged
+    site.save("{")
+    assert (await intake.read()).in_force.judged, "that is of a file that this daemon has judged"
 
 
 async def test_a_user_that_this_machine_does_not_have_is_a_fault_at_its_line(site: Site) -> None:

@@ -55,6 +55,15 @@ class TestPutting:
         assert file.written == written.revision == revision_of(path.read_bytes())
 
 
+def test_a_file_of_any_size_is_looked_at_in_a_moment_and_refused(file: DesiredFile, path: Path) -> None:
+    os.truncate(path, 400 * 2**30)
+    snapshot = file.snapshot()
+    assert snapshot.data is None
+    assert snapshot.error == "the file has 429,496,729,600 bytes (at most 33,554,432)"
+    with pytest.raises(Conflict, match="has 429,496,729,600 bytes"):
+        file.edit(adding("b"))
+
+
 class TestAnEdit:
     def test_changes_what_it_must_and_says_which_revision_came_of_it(self, file: DesiredFile, path: Path) -> None:
         written = file.edit(adding("b"))

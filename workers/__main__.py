@@ -9,10 +9,12 @@ no other `workers` on PYTHONPATH or in the current folder can stand in for it.
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 USAGE = "usage: __main__.py run WORKER_NAME | zygote WORKER_NAME | check"
@@ -62,6 +64,13 @@ def make_package(*, zygote: bool = False) -> None:
     importlib.import_module("workers.base")
     user = Path(os.environ.get("WORKERS_FOLDER") or HERE).resolve()
     package.__path__ = list(dict.fromkeys([str(user), str(HERE)]))
+    _hold(user.parent / ".reconciler-in-use")
+
+
+def _hold(mark: Path) -> None:
+    """Keeps the checkout of a followed branch, if it is one, while this process and its forks live: never closed."""
+    with suppress(OSError):
+        fcntl.flock(os.open(mark, os.O_RDONLY | os.O_NONBLOCK), fcntl.LOCK_SH)
 
 
 def _end_at_once_when_told() -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 from contextlib import suppress
@@ -14,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from reconciler.settings import Followed
 from state.git import Clone
 
-KEPT = 2  # checkouts: workers of the last one may still import from it
+KEPT = 2  # checkouts, beside those that workers run from: they may import late, or read a file beside their module
+IN_USE = ".reconciler-in-use"  # in each checkout: a file that workers hold a lock of, see `workers/__main__.py`
 
 
 class Workers:
@@ -37,6 +39,8 @@ class Workers:
             await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
             await clone.check_out(tree, fresh / "workers")
             await asyncio.to_thread(fresh.rename, self._trees / tree)
+        if tree:
+            await asyncio.to_thread((target.parent / IN_USE).touch)  # also of one that an older version made
         await asyncio.to_thread(self._link, target)
 
     def _link(self, target: Path) -> None:
@@ -56,4 +60,20 @@ class Workers:
         with suppress(OSError):
             trees = sorted(self._trees.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
             for old in trees[KEPT:]:
-                shutil.rmtree(old, ignore_errors=True)
+                if not is_used(old):
+                    shutil.rmtree(old, ignore_errors=True)
+
+
+def is_used(tree: Path) -> bool:
+    """Does a worker run from it? Each holds a lock, also one whose module has not changed for many commits."""
+    try:
+        fd = os.open(tree / IN_USE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

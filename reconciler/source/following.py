@@ -73,6 +73,7 @@ class Following:
         self._checked_at: float | None = None
         # The newest commit that is taken: its file is the copy. None until the first one ever.
         self._commit, self._revision = read_state(self._state_file, self.clone.remote.url, followed.path)
+        self._here = self._revision  # what was put here last: where the disk refused, it is of an older commit
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -151,10 +152,11 @@ class Following:
         revision = revision_of(data)
         self._note(revision, origin, commit)
         before = await asyncio.to_thread(self._file.snapshot)
-        if before.data is not None and before.revision not in (self._revision, revision):
+        if before.data is not None and before.revision not in (self._here, self._revision, revision):
             await self._keep(before)
         self._commit, self._revision = commit, revision
         written = await asyncio.to_thread(self._file.put, data)
+        self._here = revision
         await asyncio.to_thread(self._remember)
         self._on_news()
         return written
@@ -256,7 +258,11 @@ class Following:
         commit = await self.clone.commit(self._commit, data, message, origin)
         await self._push_surely(commit, self._commit)
         self._seen = commit
-        return await self._adopt(commit, data, Origin(origin.via, origin.by, message))
+        try:
+            return await self._adopt(commit, data, Origin(origin.via, origin.by, message))
+        except WriteFailed as error:
+            text = f"it is pushed as commit {commit[:12]}, and comes into force once it can be written here"
+            raise WriteFailed(f"{text}: {error}", error.errno) from None
 
     async def _content(self, commit: str) -> Snapshot:
         try:

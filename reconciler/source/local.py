@@ -85,7 +85,7 @@ class Local:
                 commit = await self._commit(self._waiting[0])
             except DoesNotApply as error:
                 commit, stays = None, f"not committed: {error}"
-            except (CannotCommit, GitFailed) as error:
+            except (CannotCommit, GitFailed, OSError, ValueError) as error:
                 self._fail(f"not committed: {error}")
                 self._woken.set()
                 return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ async def make_commit(
 async def with_entry(git: Git, tree: str | None, names: list[str], new: Listed) -> str:
     """`tree` with `new` at the path of `names`; folders on the way are made."""
     entries = (await git("ls-tree", "-z", tree)).out.split(b"\0")[:-1] if tree else []
-    name, rest = names[0].encode(), names[1:]
+    name, rest = os.fsencode(names[0]), names[1:]
     others = [entry for entry in entries if entry.partition(b"\t")[2] != name]
     if rest:
         inner = next((entry.split(None, 3) for entry in entries if entry.partition(b"\t")[2] == name), None)

@@ -116,7 +116,7 @@ class WorkTree:
     async def branch(self, place: Place) -> str | None:
         """The branch that is checked out; None while HEAD is detached. Asked for often, so git is asked seldom."""
         with suppress(OSError):
-            head = await asyncio.to_thread((place.git_folder / "HEAD").read_text)
+            head = (await asyncio.to_thread((place.git_folder / "HEAD").read_bytes)).decode(errors="replace")
             if ".invalid" not in head:  # which is what a repository of another format has there
                 return head.strip().removeprefix("ref: refs/heads/") if head.startswith("ref: refs/heads/") else None
         return (await Git(place.root).ask("symbolic-ref", "-q", "--short", "HEAD")).text or None

@@ -140,6 +140,38 @@ def test_workers_come_with_the_repository_and_hear_no_secret(system: System, oth
     assert SECRET not in json.dumps(system.status())
 
 
+LAZY = """\
+from .base import BaseWorker
+
+
+class Lazy(BaseWorker):
+    def process_message(self, ch, method, properties, body):
+        from . import helper
+        return helper.DONE
+"""
+
+
+def test_a_worker_that_runs_since_many_commits_finds_what_lay_beside_its_module(
+    system: System, other: Repository
+) -> None:
+    text = TEXT.replace("echo", "lazy")
+    other.commit(
+        "workers", live__queues_yaml=text, live__workers__lazy_py=LAZY, live__workers__helper_py="DONE = True\n"
+    )
+    other.push()
+    system.start()
+    in_force(system, text)
+    (worker,) = system.list_workers()
+    for number in range(3):
+        said = f"{text}# {number}\n"
+        push(system, other, said, live__workers__other_py=f"x = {number}\n")
+        in_force(system, said)
+    system.publish("emails", "hello")
+    eventually(lambda: [w["processed"] for w in system.list_workers()] == [1])
+    (same,) = system.list_workers()
+    assert (same["pid"], same["failed"]) == (worker["pid"], 0)
+
+
 def test_the_hook_takes_the_signatures_of_the_forges_and_no_other(system: System, other: Repository) -> None:
     system.start()
     body = b'{"any": "thing"}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -16,10 +17,11 @@ from reconciler.events import Events
 from reconciler.settings import Followed
 from reconciler.source import Following
 from reconciler.source import following as module
+from reconciler.source.checkout import IN_USE
 from reconciler.source.following import RemoteUnreachable
 from reconciler.web.answers import ApiError
 from reconciler.web.edits import create_queue, set_counts
-from state.file import Conflict, DesiredFile, MovedOn
+from state.file import Conflict, DesiredFile, MovedOn, WriteFailed
 from state.history import History
 from state.origin import API, GIT, Origin
 from tests.repositories import Repository, served
@@ -293,6 +295,21 @@ async def test_the_repository_brings_the_workers_that_lie_beside_the_file(site: 
     assert [path.name for path in workers.iterdir()] == ["here.py"]
 
 
+async def test_a_checkout_stays_while_a_worker_runs_from_it(site: Site) -> None:
+    site.pushed(workers__echo_py="the first")
+    await site.look()
+    first = (site.folder / "git/site/workers").resolve()
+    with (first.parent / IN_USE).open() as mark:
+        fcntl.flock(mark, fcntl.LOCK_SH)
+        for number in range(3):
+            site.pushed(workers__echo_py=str(number))
+            await site.look()
+        assert (first / "echo.py").read_text() == "the first"
+    site.pushed(workers__echo_py="the last")
+    await site.look()
+    assert not first.exists()
+
+
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
@@ -384,6 +401,18 @@ async def test_writers_at_once_from_two_daemons_lose_nothing(site: Site, monkeyp
     assert sum(made) >= 4
     assert [name for name, done in zip(names, made, strict=True) if done] == [n for n in names if f"{n}: {{}}" in text]
     assert len(site.remote.log("%s", "main")) == 1 + sum(made)
+
+
+async def test_a_write_that_is_pushed_while_the_disk_here_refuses_says_so_and_comes_later(site: Site) -> None:
+    await site.look()
+    site.file.chmod(0o444)
+    with pytest.raises(WriteFailed, match=r"it is pushed as commit \w+, and comes into force once it can be written"):
+        await site.scale()
+    assert (site.remote.show(commit="main"), site.text) == (SCALED.strip(), TEXT)
+    site.file.chmod(0o644)
+    async with site.running():
+        await site.until(lambda: site.text == SCALED)
+    assert list(site.history) == [], "nobody has changed anything here"
 
 
 async def test_a_write_that_names_another_revision_is_refused(site: Site) -> None:

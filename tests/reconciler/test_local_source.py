@@ -303,3 +303,21 @@ def signing_key(folder: Path) -> Path:
     key = folder / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ann@example.org", "-f", key], check=True)
     return key
+
+
+@pytest.mark.parametrize("place", ["folder", "branch"])
+async def test_names_that_are_not_utf8_are_names(tmp_path: Path, place: str) -> None:
+    git = Repository(tmp_path / "site")
+    name = os.fsdecode(b"caf\xe9")
+    folder = git.folder / name if place == "folder" else git.folder
+    folder.mkdir(exist_ok=True)
+    (folder / "queues.yaml").write_text(TEXT)
+    git("add", "-A")
+    git("commit", "-q", "-m", "start")
+    if place == "branch":
+        git("switch", "-qc", name)
+    local = Local(DesiredFile(folder / "queues.yaml"), True, lambda *_: None)
+    await local.write(set_counts("emails", {"echo": 1}), ANN)
+    assert (await local.view((folder / "queues.yaml").read_bytes()) or {})["error"] is None
+    assert git.log() == ["scale emails/echo 2 → 1", "start"]
+    assert git("status", "--porcelain") == ""

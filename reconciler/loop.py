@@ -20,9 +20,9 @@ from reconciler.broker.broker import Broker
 from reconciler.diff import RestartWish
 from reconciler.drift import DriftHistory
 from reconciler.drifting import Drifting
-from reconciler.errors import BrokerUnreachable, ReconcilerError
+from reconciler.errors import BrokerUnreachable, ReconcilerError, Temporary
 from reconciler.events import Events
-from reconciler.intake import InForce, Intake, Reading
+from reconciler.intake import SETTLE_SECONDS, InForce, Intake, Reading
 from reconciler.migration import Migrations
 from reconciler.pace import Pace
 from reconciler.pauses import Pauses
@@ -42,6 +42,12 @@ from state.desired import Desired
 from state.ledger import Ledger
 from state.observed import ObservedBroker
 from state.processes import ObservedWorker, Pool, WorkerSpec
+
+PATIENCE_SECONDS = 30.0  # how long a review waits for a file that cannot be judged yet: one may never be
+
+
+class NotJudged(Temporary):
+    """The file as it stands cannot be judged yet."""
 
 
 class Loop:
@@ -161,9 +167,15 @@ class Loop:
         return turn
 
     async def review(self) -> tuple[Turn, Review]:
-        """What a turn would do now, priced, without doing it. Waits until the file as it stands can be judged."""
+        """What a turn would do now, priced, without doing it. Waits until the file as it stands can be judged.
+
+        Raises NotJudged if that takes too long.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while (reading := await self.intake.read()).waiting:
-            await asyncio.sleep(reading.settles_in or 0.05)
+            if time.monotonic() > deadline:
+                raise NotJudged(f"the file cannot be judged yet: {'; '.join(reading.waiting)}")
+            await asyncio.sleep(min(reading.settles_in or 0.05, SETTLE_SECONDS))
         observed, error = await self._observe(reading.in_force)
         review = await self._planner.review(reading, observed, dict(self.ledger.requests))
         return self._assessed(reading, review.broker, error, review.plan, {}, {}, review.workers), review

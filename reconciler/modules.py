@@ -13,7 +13,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ CHECK_SECONDS = 120.0
 # What the supervisor gives each process of its own: a module that asks for it at import must not fail for that.
 STAND_INS = {"SLOT": "0", "LOG_FILE": os.devnull, "NOTIFY_SOCKET": os.devnull}
 SETTLE_SECONDS = 0.3  # as for the file: what is saved in pieces is not imported half
-
+# What did not import may do so by now: a package was installed, a database is back, there is memory again.
+RETRY_SECONDS = 10.0
+MAX_RETRY_SECONDS = 300.0
 
 Stamp = tuple[int, int]  # modification time in ns, and size
 File = tuple[str, int, int]  # its path, and its stamp
@@ -57,6 +59,18 @@ class Verdict:
     fault: str | None
     files: tuple[File, ...] = ()
     listings: tuple[tuple[Path, int], ...] = ()  # folders, and when files were last added to them or removed, in ns
+    at: float = field(default_factory=time.monotonic, compare=False)
+    again: float = field(default_factory=lambda: RETRY_SECONDS, compare=False)  # how long its fault holds, in seconds
+
+    @property
+    def is_old(self) -> bool:
+        """Is it time to ask again? What is wrong may have been outside the folder."""
+        return self.fault is not None and time.monotonic() - self.at >= self.again
+
+    def after(self, old: Verdict | None) -> Verdict:
+        """This one, asked again later and later while the fault stays the same."""
+        is_same = old is not None and self.fault is not None and self.fault == old.fault
+        return replace(self, again=min(2 * old.again, MAX_RETRY_SECONDS)) if old and is_same else self
 
     @property
     def holds(self) -> bool:
@@ -91,6 +105,8 @@ class Modules:
         if unknown:
             self._check(unknown)
             return None
+        if old := {module for module in modules.values() if self._verdicts[module].is_old}:
+            self._check(old)  # until there is another verdict, this one holds
         faults = {pool: self._verdicts[module].fault for pool, module in modules.items()}
         return {pool: fault for pool, fault in faults.items() if fault is not None}
 
@@ -148,6 +164,7 @@ class Modules:
             self._on_verdict()
             return
         verdicts = await asyncio.to_thread(ask, modules, self._runtime, self._asked)
+        verdicts = {module: verdict.after(self._verdicts.get(module)) for module, verdict in verdicts.items()}
         self._verdicts = {**self._verdicts, **verdicts} if len(self._verdicts) < 10_000 else verdicts
         self._on_verdict()
 

@@ -51,14 +51,12 @@ class Watch:
 
     async def run(self) -> None:
         while True:
-            folders = self.folders()
-            if not folders:
-                await asyncio.sleep(REARM_SECONDS)
-                self._on_change()
-                continue
             try:
-                await self._watch(folders)
-            except OSError as error:  # a folder vanished between looking and watching, or there are too many watches
+                if folders := self.folders():
+                    await self._watch(folders)
+                else:
+                    await asyncio.sleep(REARM_SECONDS)
+            except OSError as error:  # a folder vanished or may not be entered, or there are too many watches
                 log.debug("watching again: {}", error)
                 await asyncio.sleep(1)
             self._on_change()

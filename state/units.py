@@ -65,6 +65,7 @@ def moment(value: Any) -> datetime:
         if isinstance(found, date) and not isinstance(found, datetime):
             found = datetime.combine(found, time())
         if isinstance(found, datetime):
+            found = found.replace(microsecond=0)  # as a float, the last one of the year 9999 is in the next
             return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         pass

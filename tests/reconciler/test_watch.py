@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -157,3 +158,19 @@ async def test_a_folder_that_is_made_anew_is_watched_again(site: Site) -> None:
             return site.woken > before
 
         await async_eventually(is_watched)
+
+
+async def test_a_folder_that_may_not_be_entered_for_a_while_ends_no_watch(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, refusals = site.watch.folders, iter([PermissionError(errno.EACCES, "Permission denied")])
+
+    def refused_once() -> dict[Path, tuple[int, int]]:
+        for error in refusals:
+            raise error
+        return look()
+
+    monkeypatch.setattr(site.watch, "folders", refused_once)
+    async with site.watched():
+        await async_eventually(lambda: site.is_woken(0))
+        await site.wakes(lambda: replace(site.file, "new"))

@@ -93,6 +93,11 @@ def test_a_moment_is_read_from_yaml_and_from_text_and_names_no_zone_where_it_mea
     assert iso(moment(written).timestamp()) == "2026-12-01T09:00:00Z"
 
 
+def test_the_last_moment_that_can_be_written_is_one_that_can_be_told() -> None:
+    for written in ("9999-12-31T23:59:59.999999Z", datetime(9999, 12, 31, 23, 59, 59, 999999)):
+        assert iso(moment(written).timestamp()) == "9999-12-31T23:59:59Z"
+
+
 def test_a_day_begins_at_midnight() -> None:
     assert moment(date(2026, 12, 1)) == moment("2026-12-01") == NINE.replace(hour=0)
 

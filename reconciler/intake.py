@@ -28,6 +28,7 @@ from state.reader import locate, parse, revision_of
 SETTLE_SECONDS = 0.3
 # The same while a writer has it open, who may be slow: a copy over a network, a script that waits for something.
 OPEN_SECONDS = 60.0
+LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ class Intake:
         return max(0.0, settled - max(0.0, looked_at - snapshot.changed_at))
 
     def _unsure(self, wait: float) -> Reading:
-        return Reading(self._in_force, waiting=("the file was saved this very moment",), settles_in=wait)
+        soon = min(wait, LOOK_SECONDS)  # a writer may close it before
+        return Reading(self._in_force, waiting=("the file was saved this very moment",), settles_in=soon)
 
     def _faulty(self, faults: Iterable[Fault]) -> Reading:
         return Reading(self._in_force, tuple(sorted(faults)))

@@ -29,7 +29,7 @@ def test_stops_under_load_lose_and_double_nothing(bench: Bench) -> None:
     bodies = [str(n) for n in range(6000)]
     bench.publish(*bodies)
     for done in (500, 1500, 3000):
-        worker = bench.start("count", COUNT, PREFETCH="100")
+        worker = bench.start("count", COUNT, PREFETCH="100").ready()  # the one before may have handled as many
         until(lambda done=done: len(handled(bench.root)) > done)
         assert worker.stop() == 0
     worker = bench.start("count", COUNT, PREFETCH="100")

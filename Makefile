@@ -15,7 +15,7 @@ up: .venv/.up
 
 test: .venv/.test
 	@sh scripts/install-test-tools.sh
-	@exec .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@exec .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.test
 	.venv/bin/ruff check .

@@ -38,6 +38,8 @@ from state.processes import ObservedWorker, Pool, WorkerSpec
 log = logging.getLogger(__name__)
 TIDY = 5.0  # seconds before a zygote that nobody needs goes: a pool that was scaled to zero may soon be back
 FORKS_AT_ONCE = 32  # forked and not ready yet: enough to keep every core and the broker busy
+# Adopted workers are asked what they have done, some at a time: a thousand at once would delay what is urgent.
+ASK_AFTER, ASK_EVERY = 0.5, 0.002  # seconds
 
 
 class FolderInUse(Permanent):
@@ -228,11 +230,11 @@ class Supervisor:
         return [*self._slots.values(), *self._strays]
 
     def _adopt(self, processes: Iterable[Process]) -> None:
-        for process in processes:
+        loop = asyncio.get_running_loop()
+        for number, process in enumerate(processes):
             slot = self._house(process)
             self._slots[slot.spec.pool, slot.index] = slot
-            if reopens(process.record) and hears_hangup(process.pid):
-                process.send(signal.SIGHUP)  # it then tells all that an idle one has no reason to tell again
+            loop.call_later(ASK_AFTER + number * ASK_EVERY, ask_again, process)
             self._emit(Event("adopted", slot.spec.pool, slot.index, process.pid))
 
     def _drain(self, processes: Iterable[Process]) -> None:
@@ -302,6 +304,12 @@ class Supervisor:
                 while self._everyone():
                     self._changed.clear()
                     await self._changed.wait()
+
+
+def ask_again(process: Process) -> None:
+    """Has an adopted worker tell what an idle one has no reason to tell again: it opens its log anew, and tells all."""
+    if process.alive and reopens(process.record) and hears_hangup(process.pid):
+        process.send(signal.SIGHUP)
 
 
 def reopens(record: Record) -> bool:

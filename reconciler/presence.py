@@ -15,7 +15,7 @@ from loguru import logger as log
 
 from reconciler.errors import Permanent
 from reconciler.settings import Settings
-from state.file import write_atomically
+from state.file import remove, write_atomically
 
 AGAIN_SECONDS = 2.0  # until another try to write daemon.json
 
@@ -79,8 +79,7 @@ async def announce(settings: Settings, url: str, amqp_url: str, management_url: 
 
 
 def withdraw(settings: Settings) -> None:
-    with contextlib.suppress(OSError):  # a read-only disk; that this pid is gone says the same
-        (settings.state / "daemon.json").unlink(missing_ok=True)
+    remove(settings.state / "daemon.json")  # if it stays, it says the same by naming a pid that is gone
 
 
 def known_daemon(state: Path) -> dict[str, Any] | None:

@@ -230,6 +230,12 @@ def refuse_others(snapshot: Snapshot, only_if: Collection[str]) -> None:
         raise MovedOn(snapshot.revision if there else None)
 
 
+def remove(path: Path) -> None:
+    """Whether it is there or not, as far as the disk lets us: a read-only one refuses even what is not there."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replaces `path` by `data`, whole or not at all. Raises OSError."""
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=ATOMIC, dir=path.parent)

@@ -12,10 +12,10 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from reconciler.supervisor.report import parse
+from state.file import remove
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +92,7 @@ class NotifySocket:
             receiver.close()
         self._sockets.clear()
         if not self.address.startswith("@"):
-            with suppress(OSError):
-                Path(self.address).unlink(missing_ok=True)
+            remove(Path(self.address))
 
 
 def _bound(address: str) -> socket.socket:

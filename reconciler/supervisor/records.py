@@ -21,6 +21,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from reconciler.journal.parts import delete_log
+from state.file import remove
 from state.processes import LogRules, ObservedWorker, Pool, WorkerSpec, WorkerState
 
 KEPT_PER_POOL = 50
@@ -154,7 +155,7 @@ class Records:
         except OSError:
             return None
         except ValueError:
-            _remove(path)  # if its process lives, it is found by its environment
+            remove(path)  # if its process lives, it is found by its environment
             return None
         self._lines[record.file_name] = data.count(b"\n")
         return record
@@ -169,21 +170,15 @@ class Records:
                 return True
         except OSError:
             pass
-        _remove(temporary)
+        remove(temporary)
         return False
 
     def _forget(self, record: Record) -> None:
         self._ended.remove(record)
-        _remove(self._folder / record.file_name)
+        remove(self._folder / record.file_name)
         log = Path(record.log_path)
         if log.is_relative_to(self._logs):
             delete_log(log)
-
-
-def _remove(path: Path) -> None:
-    """As far as the disk lets us: a read-only one refuses even what is not there."""
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
 
 
 def never_born(spec: WorkerSpec, slot: int, reason: str | None, restarts: int) -> Record:

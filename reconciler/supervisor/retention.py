@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.journal.parts import PACKED, TEMPORARY, Part, log_name, older_parts
+from state.file import remove
 from state.processes import LogRules
 
 TOTAL = 2 * 1024**3  # bytes of all logs of ended workers and all older files
@@ -108,7 +109,7 @@ def _group(
         elif not name.endswith((".log", PACKED)):
             continue  # not ours
         elif name + PACKED in names:  # whoever packed it was ended just before removing it
-            _unlink(folder / name)
+            remove(folder / name)
         else:
             by_log.setdefault(log_name(name), []).append(name)
     for whole, own in by_log.items():
@@ -131,9 +132,4 @@ def _file(path: Path, names: Mapping[str, os.stat_result], part: Part | None) ->
 def _drop_stale(path: Path, names: Mapping[str, os.stat_result], now: float) -> None:
     """What was half packed when its file was removed. While that is there, it is packed anew over this one."""
     if path.name.removesuffix(TEMPORARY).removesuffix(".gz") not in names and now - names[path.name].st_mtime > FRESH:
-        _unlink(path)
-
-
-def _unlink(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
+        remove(path)

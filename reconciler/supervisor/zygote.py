@@ -22,6 +22,7 @@ from reconciler.supervisor import proc
 from reconciler.supervisor.image import Image
 from reconciler.supervisor.logfiles import last_lines
 from reconciler.supervisor.reason import explain
+from state.file import remove
 
 LONGEST = 65536  # bytes of a message
 PIPE = 65536  # bytes that a pipe holds
@@ -264,8 +265,7 @@ class Zygote:
     def _lose(self) -> None:
         self._disconnect()
         self.dead = True
-        with suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        remove(self.path)
         self.ready.set()
         for answer in self._asked.values():
             if not answer.done():

@@ -15,6 +15,7 @@ from reconciler.supervisor.image import PER_WORKER, Image
 from reconciler.supervisor.marker import MARKER
 from reconciler.supervisor.starts import StartQueue
 from reconciler.supervisor.zygote import Forked, Lost, Stale, Unfit, Zygote
+from state.file import remove
 
 HELLO = 0.5  # seconds for those of an earlier daemon to say what they know; one may be busy importing
 DEAF = 10.0  # seconds for one that has imported its module to fork; then it is stopped or stuck, and is replaced
@@ -197,9 +198,8 @@ class Zygotes:
 
 
 def _remove(zygote: Zygote) -> None:
-    for path in (zygote.path, zygote.log):
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+    remove(zygote.path)
+    remove(zygote.log)
 
 
 def bare(environment: Mapping[str, str]) -> dict[str, str]:

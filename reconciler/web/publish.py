@@ -16,12 +16,12 @@ from starlette.responses import Response
 from reconciler.errors import NoSuchQueue, Refused
 from reconciler.web.answers import ApiError, answer, invalid, read_json, valid_text
 from reconciler.web.context import Context, context_of
+from workers.runtime.failure import MOST_PROPERTIES, size_of
 
 GAP_SECONDS = 4.0  # for a queue to be there again while it is migrated
 
 # RabbitMQ 4's default. One message that is too large closes the channel, and takes the confirms of all others along.
 MAX_MESSAGE = 16 * 1024 * 1024
-MAX_PROPERTIES = 120 * 1024  # they travel in one frame; over a larger one RabbitMQ closes the connection
 KNOWN_FIELDS = ("message", "headers", "priority", "expiration")
 
 
@@ -32,8 +32,8 @@ async def publish(request: Request) -> Response:
         raise invalid("message", "this field is missing (any JSON)")
     message_id, now = str(uuid.uuid4()), datetime.now(UTC)
     properties = message_properties(body, message_id, now)
-    if (size := sum(map(len, properties.encode()))) > MAX_PROPERTIES:
-        raise invalid("headers", f"they have {size:,} bytes on the wire (at most {MAX_PROPERTIES:,}; use the message)")
+    if (size := size_of(properties)) > MOST_PROPERTIES:  # over more RabbitMQ closes the connection
+        raise invalid("headers", f"they have {size:,} bytes on the wire (at most {MOST_PROPERTIES:,}; use the message)")
     if len(name.encode(errors="replace")) > 255 or not name:
         raise ApiError(404, "there is no queue of that name (names have 1 to 255 bytes)")
     content = {"message": body["message"], "timestamp": now.isoformat(), "message_id": message_id}

@@ -191,9 +191,11 @@ async def delete(request: Request) -> Response:
     refuse_migrating(name, context)
     if name in desired.queues:
         seen = await check_removable(name, desired.queues[name], force, context)
+        foreign = seen is not None and not owned(name, context)  # as of now: a turn may delete what is ours meanwhile
         with context.loop.asked_to_delete(name, force):
             write = await context.write(remove_queue(name), request)
-        own(name, seen, context)  # not before the file has taken the edit
+        if foreign:
+            own(name, context)  # not before the file has taken the edit
     elif owned(name, context):  # it has left the file before, and is held
         await check_removable(name, Queue(), force, context)
         write = Write(context, context.loop.intake.in_force.revision, context.file.writes)
@@ -261,10 +263,10 @@ def owned(name: str, context: Context) -> bool:
     return bool(turn and turn.broker and name in context.loop.ledger.owned(turn.broker.identity))
 
 
-def own(name: str, seen: ObservedQueue | None, context: Context) -> None:
+def own(name: str, context: Context) -> None:
     """A deletion with force is also the word that a queue which was there before is ours to delete."""
     turn = context.loop.last
-    if seen is not None and turn is not None and turn.broker is not None and not owned(name, context):
+    if turn is not None and turn.broker is not None:
         context.loop.ledger.claim(turn.broker.identity, {name: Owned()})
 
 

@@ -39,6 +39,12 @@ def somebody(site: Site) -> Iterator[BlockingChannel]:
         yield connection.channel()
 
 
+def send_late(channel: BlockingChannel, queue: str) -> None:
+    """One message more, which is there when this returns."""
+    channel.confirm_delivery()
+    channel.basic_publish("", queue, b"late", pika.BasicProperties(delivery_mode=2))
+
+
 @contextlib.asynccontextmanager
 async def until(record: Record, site: Site, step: str) -> AsyncIterator[Migration]:
     """The migration, stopped in front of a step."""
@@ -58,7 +64,7 @@ async def test_what_somebody_has_in_hand_at_the_end_comes_back_and_is_moved_too(
     record = site.make(kind, COUNT)
     async with until(record, site, "restore") as migration:
         with somebody(site) as channel:
-            channel.basic_publish("", "orders.migrating", b"late", pika.BasicProperties(delivery_mode=2))
+            send_late(channel, "orders.migrating")
             held = await async_eventually(lambda: channel.basic_get("orders.migrating")[2])
             task = asyncio.create_task(migration.run())
             # A quorum queue counts whoever holds a message of it as a consumer, a classic one does not.
@@ -77,8 +83,7 @@ async def test_what_is_published_beside_it_at_the_end_is_moved_too(site: Site) -
     record = site.make("classic", COUNT)
     async with until(record, site, "clean") as migration:
         with somebody(site) as channel:
-            channel.confirm_delivery()
-            channel.basic_publish("", "orders.migrating", b"late", pika.BasicProperties(delivery_mode=2))
+            send_late(channel, "orders.migrating")
         await asyncio.wait_for(migration.run(), 60)
     assert set(take_all(site.vhost.amqp_url, "orders")) == OLD | {b"late"}
 
@@ -143,8 +148,7 @@ async def test_what_somebody_takes_right_before_the_queue_is_replaced_comes_back
     record = site.make("classic", COUNT)
     async with until(record, site, "replace") as migration:
         with somebody(site) as channel:
-            channel.confirm_delivery()
-            channel.basic_publish("", "orders", b"late", pika.BasicProperties(delivery_mode=2))
+            send_late(channel, "orders")
             held = await async_eventually(lambda: channel.basic_get("orders")[2])
             task = asyncio.create_task(migration.run())
             await async_eventually(lambda: task.done() or "in the hands of others" in str(migration))

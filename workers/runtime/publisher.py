@@ -21,6 +21,7 @@ from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker, NackErro
 from pika.frame import Method
 from pika.spec import Basic
 
+from .failure import size_of
 from .link import Link
 from .settings import Settings
 
@@ -158,7 +159,7 @@ class Publisher:
         """They travel in one frame. Over one that is larger the broker closes the connection, over and over."""
         if properties is None or not properties.headers or self._link is None:
             return
-        size, most = sum(map(len, properties.encode())), self._link.connection.params.frame_max - 20
+        size, most = size_of(properties), self._link.connection.params.frame_max - 20
         if size > most:
             raise ValueError(f"the message's headers and properties have {size:,} bytes (RabbitMQ takes {most:,} here)")
 

@@ -181,6 +181,18 @@ def test_more_than_three_and_a_third_wait_for_a_person(live_system: System, vhos
     assert vhost.queues().keys() == set(MANY[4:])
 
 
+def test_what_a_retry_implies_makes_many_look_no_fewer(live_system: System, vhost: TestVhost) -> None:
+    """Of each of these five queues are ours, of which one is an entry of the file."""
+    entries = "".join(f"  q{number}: {{retry: {{attempts: 3, delays: [1s, 10s]}}}}\n" for number in range(4))
+    live_system.write(f"version: 1\nqueues:\n{entries}")
+    live_system.settled()
+    there = set(vhost.queues())
+    assert len(there) == 20
+    live_system.write("version: 1\nqueues: {}\n")
+    assert held(live_system, "q0")["needs_confirmation"]
+    assert set(vhost.queues()) == there
+
+
 def test_a_confirmation_is_for_that_revision_alone(live_system: System, vhost: TestVhost) -> None:
     live_system.write(file_with(*MANY))
     live_system.settled()

@@ -94,7 +94,7 @@ class Site:
         seen = await self.broker.observe({*file.all_queues(), *self.ledger.owned(f"fake {self.broker.vhost}")})
         ours = self.ledger.holdings(seen.identity)
         changes = diff(file, seen, ours, specs(file), self.supervisor.observe(), wishes)
-        return make_plan(changes, Context(len(ours.queues), confirmed, dict(self.ledger.requests), holdings=ours))
+        return make_plan(changes, Context(ours.entries, confirmed, dict(self.ledger.requests), holdings=ours))
 
     async def turn(self, file: Desired, confirmed: bool = False) -> Plan:
         plan = await self.plan(file, confirmed)

@@ -145,6 +145,17 @@ def test_what_a_full_disk_has_not_taken_is_not_claimed_the_next_time_either(
     assert "new" in Ledger.load(path).owned(HERE)
 
 
+def test_nor_said_to_be_released_as_long_as_the_disk_still_owns_it(
+    ledger: Ledger, path: Path, full: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            ledger.release_all(HERE, Holdings(queues={"a": Owned()}))
+    full.undo()
+    ledger.release_all(HERE, Holdings(queues={"a": Owned()}))
+    assert "a" not in Ledger.load(path).owned(HERE)
+
+
 def test_what_was_released_on_a_full_disk_is_put_there_later(
     ledger: Ledger, path: Path, full: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def invalid() -> ValidationError:
         (WriteFailed("read-only", errno.EROFS), 409),
         (WriteFailed("no room", errno.ENOSPC), 507),
         (WriteFailed("no room for you", errno.EDQUOT), 507),
+        (OSError(errno.ENOSPC, "No space left on device"), 507),
         (OSError(errno.EFBIG, "File too large"), 507),
         (OSError(errno.EROFS, "Read-only file system"), 507),
         (NoSuchQueue(), 404),

@@ -7,7 +7,7 @@ goes on only as fast as the consumer takes, so a slow one holds up nobody and co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class LogFollower:
 
     async def follow(
         self, path: Path, offset: int = 0, ended: Callable[[], bool] | None = None
-    ) -> AsyncIterator[LogLine]:
+    ) -> AsyncGenerator[LogLine, None]:
         """Complete lines from number `offset` on (parts.py), as they come, also across files that are rotated.
 
         Ends once `ended()` and everything is read, a last line without newline included; or when the log is gone.

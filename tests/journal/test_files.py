@@ -69,7 +69,7 @@ def test_following_gives_all_of_it_from_anywhere(tmp_path: Path, made: list[tupl
 
 
 async def followed(path: Path, offset: int) -> list[LogLine]:
-    async with aclosing(LogFollower().follow(path, offset, lambda: True)) as lines:  # type: ignore[type-var]
+    async with aclosing(LogFollower().follow(path, offset, lambda: True)) as lines:
         return [line async for line in lines]
 
 
@@ -227,7 +227,7 @@ async def test_a_follower_crosses_any_number_of_rotations(tmp_path: Path) -> Non
         def ended() -> bool:
             return over
 
-        async with aclosing(LogFollower().follow(path, 0, ended)) as lines:  # type: ignore[type-var]
+        async with aclosing(LogFollower().follow(path, 0, ended)) as lines:
             async for line in lines:
                 seen.append(line)
                 over = line.text == "line 2999"
@@ -263,7 +263,7 @@ async def test_the_follower_is_quick_again_after_a_rotation(tmp_path: Path, monk
     seen: list[str] = []
 
     async def collect() -> None:
-        async with aclosing(LogFollower().follow(path)) as lines:  # type: ignore[type-var]
+        async with aclosing(LogFollower().follow(path)) as lines:
             async for line in lines:
                 seen.append(line.text)  # noqa: PERF401
 
